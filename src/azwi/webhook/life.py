@@ -1,0 +1,145 @@
+"""The life of the process: its listening sockets, its servers, and the way it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import signal
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+
+from azwi.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterator, Sequence
+
+    from azwi.webhook.settings import Address
+
+# The API server drops idle connections after 90 s; the side that is longer never closes under the other's hands (D 22).
+KEEP_ALIVE: Final = 120  # seconds
+DRAIN: Final = 5  # seconds until open requests are given up
+REFRESH: Final = 1.0  # seconds between two looks at files
+_BACKLOG: Final = 2048
+
+# glibc gives free memory above 128 KiB back to the kernel and asks for it again at the next request. Keeping one MiB
+# saves a quarter of a review's CPU (`make bench`). Numbers of the parameters: malloc.h.
+_M_TRIM_THRESHOLD: Final = -1
+_M_TOP_PAD: Final = -2
+_KEPT_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One listening socket with the ASGI application behind it."""
+
+    socket: socket.socket
+    app: Any
+    context: ssl.SSLContext | None = None
+
+
+def listen(address: Address, flag: str) -> socket.socket:
+    """A listening socket; on both IP families where the host is empty.
+
+    Raises:
+        ConfigurationError: The address cannot be had; names the flag.
+    """
+    host, family = address.host, socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    dual = not host and socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server(
+            (host, address.port),
+            family=socket.AF_INET6 if dual else family,
+            dualstack_ipv6=dual,
+            backlog=_BACKLOG,
+        )
+    except (OSError, OverflowError) as problem:
+        shown = f"{host or '*'}:{address.port}"
+        raise ConfigurationError(f"flag --{flag}: cannot listen on {shown}: {problem}") from problem
+
+
+def keep_heap() -> None:
+    """Let the allocator keep a little free memory instead of returning it after each request; glibc only."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TOP_PAD, _KEPT_BYTES)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the process, which has several of them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(port: Port) -> _Server:
+    context = port.context
+    return _Server(
+        uvicorn.Config(
+            port.app,
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=DRAIN,
+            ssl_context_factory=None if context is None else lambda *_: context,
+        )
+    )
+
+
+async def serve(
+    ports: Sequence[Port],
+    on_start: Callable[[], None],
+    on_stop: Callable[[], None],
+    refresh: Sequence[Callable[[], None]],
+) -> None:
+    """Serve all ports until SIGTERM or SIGINT, then answer what is open and return.
+
+    Args:
+        ports: What to serve.
+        on_start: Called once all ports are served.
+        on_stop: Called when a signal came, before the ports close.
+        refresh: Called every second.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    servers = [_server(port) for port in ports]
+    tasks = [
+        asyncio.create_task(server.serve(sockets=[port.socket])) for server, port in zip(servers, ports, strict=True)
+    ]
+    await _until_started(servers)
+    on_start()
+    refreshing = asyncio.create_task(_refresh(refresh))
+    await stop.wait()
+    on_stop()
+    refreshing.cancel()
+    for server in servers:
+        server.should_exit = True
+    await asyncio.gather(*tasks)
+
+
+async def _until_started(servers: Sequence[uvicorn.Server]) -> None:
+    while not all(server.started for server in servers):  # noqa: ASYNC110  # uvicorn offers no event
+        await asyncio.sleep(0.005)
+
+
+async def _refresh(actions: Sequence[Callable[[], None]]) -> None:
+    while True:
+        await asyncio.sleep(REFRESH)
+        for action in actions:
+            action()

@@ -1,0 +1,65 @@
+"""What the webhook counts, in Prometheus' text form.
+
+`azwi_mutation_request` keeps the reference's name, buckets and labels, so that its dashboards go on (R 3.2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+if TYPE_CHECKING:
+    from azwi.webhook.mutation import Answer
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+_BUCKETS: Final = (
+    *(step / 1000 for step in range(1, 10)),
+    *(step / 100 for step in range(1, 10)),
+    *(step / 10 for step in range(1, 11)),
+    1.5,
+    2.0,
+    2.5,
+    3.0,
+)
+
+
+class Metrics:
+    """The webhook's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._latency = Histogram(
+            "azwi_mutation_request",
+            "Seconds that an admission review took",
+            ("namespace", "service_name"),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._reviews = Counter(
+            "azwi_admission_reviews",
+            "Admission reviews by result, and why refused",
+            ("result", "reason"),
+            registry=self._registry,
+        )
+        self._warnings = Counter(
+            "azwi_admission_warnings", "Warnings sent, by reason", ("reason",), registry=self._registry
+        )
+        self._accounts = Gauge("azwi_service_accounts", "Service accounts known", registry=self._registry)
+
+    def observe(self, answer: Answer, seconds: float) -> None:
+        """Count one answered review."""
+        self._latency.labels(answer.namespace, "webhook").observe(seconds)
+        self._reviews.labels(answer.result, answer.reason).inc()
+        for warning in answer.warnings:
+            self._warnings.labels(warning.reason).inc()
+
+    def set_accounts(self, count: int) -> None:
+        """Say how many service accounts are known."""
+        self._accounts.set(count)
+
+    def render(self) -> bytes:
+        """All metrics as text."""
+        return generate_latest(self._registry)

@@ -1,0 +1,66 @@
+"""One admission review from bytes to bytes: read it, find the account, plan, render. No I/O but the look-up given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from azwi.admission.injection import plan_injection
+from azwi.admission.patch import render_patch
+from azwi.admission.review import Envelope, parse_review, render_allowed, render_refused
+from azwi.admission.verdict import AdmissionWarning, Refusal
+
+if TYPE_CHECKING:
+    from azwi.admission.settings import Settings
+    from azwi.webhook.accounts import Accounts
+
+MUTATED = "mutated"
+UNCHANGED = "unchanged"
+REFUSED = "refused"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The answer's bytes, and what metrics and logs tell of it.
+
+    `reason` is empty unless refused; `warnings` are the ones sent.
+    """
+
+    body: bytes
+    result: str
+    envelope: Envelope
+    namespace: str = ""
+    reason: str = ""
+    warnings: tuple[AdmissionWarning, ...] = ()
+
+
+def answer_review(body: bytes, accounts: Accounts, settings: Settings) -> Answer:
+    """The answer to an admission review."""
+    review = parse_review(body)
+    if isinstance(review, tuple):
+        envelope, refusal = review
+        return Answer(render_refused(envelope, refusal), REFUSED, envelope, reason=refusal.reason)
+    namespace = review.namespace
+    name = review.pod.service_account_name
+    account = accounts.find(namespace, name)
+    verdict = account_missing(namespace, name) if account is None else plan_injection(review.pod, account, settings)
+    if isinstance(verdict, Refusal):
+        answer = render_refused(review.envelope, verdict)
+        return Answer(answer, REFUSED, review.envelope, namespace, verdict.reason)
+    operations = render_patch(review.pod, verdict)
+    return Answer(
+        render_allowed(review.envelope, operations, verdict.warnings),
+        MUTATED if operations else UNCHANGED,
+        review.envelope,
+        namespace,
+        warnings=tuple(verdict.warnings),
+    )
+
+
+def account_missing(namespace: str, name: str) -> Refusal:
+    """A refusal in the API server's own words (R 2.2), with what to do."""
+    return Refusal(
+        "service-account-missing",
+        f'serviceaccounts "{name}" not found: create it in namespace "{namespace}" before the Pod, '
+        "or correct spec.serviceAccountName",
+    )

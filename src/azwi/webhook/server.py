@@ -1,0 +1,160 @@
+"""The HTTP edge: requests to the three ports become calls, results become responses (R 2.3, D 20)."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from azwi.admission.review import Envelope, render_refused
+from azwi.admission.verdict import Refusal
+from azwi.contract import MAX_REVIEW_BYTES, WEBHOOK_PATH
+from azwi.log import logger
+from azwi.webhook.metrics import CONTENT_TYPE, Metrics
+from azwi.webhook.mutation import REFUSED, Answer, answer_review
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from azwi.admission.settings import Settings
+    from azwi.webhook.accounts import Accounts
+
+    Scope = MutableMapping[str, Any]
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+
+log = logger("webhook")
+
+_OK: Final = 200
+_NOT_FOUND: Final = 404
+_METHOD_NOT_ALLOWED: Final = 405
+_TOO_LARGE: Final = 413
+_UNAVAILABLE: Final = 503
+
+_JSON: Final = (b"content-type", b"application/json")
+_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
+_CLOSE: Final = (b"connection", b"close")
+
+_Header = tuple[bytes, bytes]
+
+
+class AdmissionApp:
+    """The webhook itself, as an ASGI application."""
+
+    def __init__(self, accounts: Accounts, settings: Settings, metrics: Metrics) -> None:
+        self._accounts = accounts
+        self._settings = settings
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        if scope["path"] != WEBHOOK_PATH:
+            await respond(send, _NOT_FOUND, b"404 page not found\n", _TEXT)
+        elif scope["method"] != "POST":
+            await respond(send, _METHOD_NOT_ALLOWED, b"405 use POST\n", _TEXT, (b"allow", b"POST"), _CLOSE)
+        else:
+            await self._review(scope, receive, send)
+
+    async def _review(self, scope: Scope, receive: Receive, send: Send) -> None:
+        content_type = _header(scope, b"content-type")
+        if content_type.partition(b";")[0].strip().lower() != b"application/json":
+            shown = content_type.decode("latin-1")
+            refusal = Refusal("content-type", f"contentType={shown}, expected application/json")
+            await self._refuse(send, refusal)
+            return
+        body = await read_body(receive, MAX_REVIEW_BYTES)
+        if body is None:
+            message = f"request entity is too large; limit is {MAX_REVIEW_BYTES} bytes"
+            await self._refuse(send, Refusal("too-large", message, _TOO_LARGE))
+            return
+        started = perf_counter()
+        answer = answer_review(body, self._accounts, self._settings)
+        self._metrics.observe(answer, perf_counter() - started)
+        _log(answer)
+        await respond(send, _OK, answer.body, _JSON)
+
+    async def _refuse(self, send: Send, refusal: Refusal) -> None:
+        """Answer a request that is no review; the rest of its body is not read, so the connection ends."""
+        answer = Answer(render_refused(Envelope(), refusal), REFUSED, Envelope(), reason=refusal.reason)
+        self._metrics.observe(answer, 0.0)
+        _log(answer)
+        await respond(send, _OK, answer.body, _JSON, _CLOSE)
+
+
+class StatusApp:
+    """Health and metrics, as ASGI applications of their own ports.
+
+    Liveness is that the process answers; readiness is `ready`, which is set once certificate and accounts are there and
+    unset when the process is told to stop (D 22).
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.ready = False
+
+    async def health(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's signature
+        """Serve /healthz and /readyz."""
+        path = scope.get("path")
+        if path == "/healthz" or (path == "/readyz" and self.ready):
+            await respond(send, _OK, b"ok", _TEXT)
+        elif path == "/readyz":
+            await respond(send, _UNAVAILABLE, b"not ready", _TEXT)
+        else:
+            await respond(send, _NOT_FOUND, b"404 page not found\n", _TEXT)
+
+    async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's signature
+        """Serve /metrics."""
+        if scope.get("path") == "/metrics":
+            await respond(send, _OK, self._metrics.render(), (b"content-type", CONTENT_TYPE.encode()))
+        else:
+            await respond(send, _NOT_FOUND, b"404 page not found\n", _TEXT)
+
+
+async def read_body(receive: Receive, limit: int) -> bytes | None:
+    """The request's body, None as soon as it is larger than `limit` bytes."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body if len(body) <= limit else None
+    parts, size = [body], len(body)
+    while message.get("more_body") and size <= limit:
+        message = await receive()
+        part = message.get("body", b"")
+        size += len(part)
+        parts.append(part)
+    return b"".join(parts) if size <= limit else None
+
+
+async def respond(send: Send, status: int, body: bytes, *headers: _Header) -> None:
+    """Send a whole response."""
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    for key, value in scope["headers"]:
+        if key == name:
+            found: bytes = value
+            return found
+    return b""
+
+
+def _log(answer: Answer) -> None:
+    """Tell of one review: refusals always, the rest in detail only. Never of the Pod."""
+    if answer.result == REFUSED:
+        log.info("review refused", extra={"fields": _fields(answer)})
+    elif log.isEnabledFor(10):
+        log.debug("review answered", extra={"fields": _fields(answer)})
+
+
+def _fields(answer: Answer) -> dict[str, str]:
+    return {
+        "uid": answer.envelope.uid,
+        "namespace": answer.namespace,
+        "result": answer.result,
+        "reason": answer.reason,
+        "warnings": ",".join(warning.reason for warning in answer.warnings),
+    }
