@@ -1,0 +1,266 @@
+"""Running the emulator: uvicorn over TLS on loopback, its addresses written into a folder once it listens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import httpx2
+import msgspec
+import uvicorn
+import yaml
+
+from azwi.emulator.app import CLUSTER, NOTICE, EmulatorApp, World
+from azwi.emulator.certificates import ServerCertificate, generate_authority, issue_server_certificate
+from azwi.emulator.directory import Directory, parse_state, resolve_own_issuer
+from azwi.emulator.federation import TIMEOUT, IssuerKeys
+from azwi.emulator.keys import generate_cluster_key, generate_entra_key
+from azwi.errors import LocalError, ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+CA_NAME: Final = "ca.crt"
+ADDRESSES_NAME: Final = "emulator.json"
+_HOST: Final = "127.0.0.1"
+_MAX_STATE: Final = 1 << 20  # bytes
+_DRAIN: Final = 1  # seconds that answers in flight get at the end
+_KEEP_ALIVE: Final = 75  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatorSettings:
+    """What to run.
+
+    Attributes:
+        state: The YAML state file; its shape stands in `azwi.emulator.directory`.
+        folder: Where `ca.crt` and `emulator.json` are written; made if it does not exist.
+        port: On 127.0.0.1; 0 takes a free one.
+        trust: A file of PEM certificates to trust, beside the system's and the own, when issuers are fetched.
+    """
+
+    state: Path
+    folder: Path
+    port: int = 0
+    trust: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running emulator is found; `emulator.json` holds the same."""
+
+    authority: str
+    issuer: str
+    ca_file: Path
+
+    def document(self) -> dict[str, str]:
+        """The content of `emulator.json`."""
+        return {"authority": self.authority, "issuer": self.issuer, "caFile": str(self.ca_file)}
+
+
+def run(settings: EmulatorSettings) -> int:
+    """Run until SIGTERM or SIGINT; the exit code. For a main thread.
+
+    Raises:
+        ManifestError: The state file cannot be read or does not hold what it must.
+        LocalError: The port or the folder cannot be used.
+    """
+    asyncio.run(_run_until_signal(settings))
+    return 0
+
+
+async def _run_until_signal(settings: EmulatorSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(settings, stop)
+
+
+async def serve(settings: EmulatorSettings, stop: asyncio.Event) -> None:
+    """Run until `stop` is set, with a line on stderr once it listens; raises as `run`."""
+    async with serving(settings) as addresses:
+        sys.stderr.write(f"azwi emulator at {addresses.authority}, on loopback only. {NOTICE}\n")
+        sys.stderr.flush()
+        await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: EmulatorSettings) -> AsyncIterator[Addresses]:
+    """A running emulator: listens before the block is entered, is gone after it; raises as `run`."""
+    directory = load_state(settings.state)
+    ca_file = (settings.folder / CA_NAME).absolute()
+    authority = generate_authority(time.time())
+    certificate = issue_server_certificate(authority, time.time())
+    with _listening_socket(settings.port) as listener:
+        base_url = f"https://localhost:{listener.getsockname()[1]}"
+        addresses = Addresses(base_url + "/", f"{base_url}/{CLUSTER}", ca_file)
+        content = msgspec.json.encode(addresses.document())
+        with _files(settings.folder):
+            (settings.folder / ADDRESSES_NAME).unlink(missing_ok=True)
+            _write_whole(ca_file, authority.pem)
+        async with _issuer_client(authority.pem, settings.trust) as client:
+            world = _make_world(base_url, directory, client)
+            async with _uvicorn(EmulatorApp(world), certificate, listener):
+                with _files(settings.folder):
+                    _write_whole(settings.folder / ADDRESSES_NAME, content)
+                try:
+                    yield addresses
+                finally:
+                    _remove_own(settings.folder / ADDRESSES_NAME, content)
+
+
+def load_state(path: Path) -> Directory:
+    """Read a state file of at most 1 MiB.
+
+    Raises:
+        ManifestError: It cannot be read, is no YAML or does not hold what it must.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_STATE + 1)
+    except OSError as error:
+        raise ManifestError(f"cannot read the state file {path}: {error.strerror}") from error
+    if len(text) > _MAX_STATE:
+        raise ManifestError(f"the state file {path} is larger than 1 MiB")
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ManifestError(f"the state file {path} is not one YAML document: {_first_line(error)}") from error
+    return parse_state(document, str(path))
+
+
+def _first_line(error: BaseException) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0] or type(error).__name__
+    return f"{problem}{place}"
+
+
+def _make_world(base_url: str, directory: Directory, client: httpx2.AsyncClient) -> World:
+    return World(
+        base_url=base_url,
+        directory=resolve_own_issuer(directory, f"{base_url}/{CLUSTER}"),
+        entra_key=generate_entra_key(time.time()),
+        cluster_key=generate_cluster_key(),
+        issuer_keys=IssuerKeys(client, time.monotonic),
+        clock=time.time,
+    )
+
+
+def _issuer_client(own: bytes, trust: Path | None) -> httpx2.AsyncClient:
+    """The client that fetches issuers' documents; no proxies, no redirects, no idle connections."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(cadata=own.decode())
+    if trust is not None:
+        try:
+            context.load_verify_locations(cafile=trust)
+        except OSError as error:  # ssl.SSLError is one
+            raise LocalError(f"cannot read certificates from {trust}: {error.strerror or error}") from error
+    fresh = httpx2.Limits(max_keepalive_connections=0)
+    return httpx2.AsyncClient(verify=context, timeout=TIMEOUT, trust_env=False, follow_redirects=False, limits=fresh)
+
+
+# --- Listening ------------------------------------------------------------------------------------------
+
+
+def _listening_socket(port: int) -> socket.socket:
+    # Without the protocol's number asyncio leaves Nagle's algorithm on, and every answer takes 40 ms longer.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((_HOST, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = error.strerror if isinstance(error, OSError) else "a port is 0 to 65535"
+        raise LocalError(f"cannot listen on {_HOST}:{port}: {reason}", hint="choose another port, or 0") from error
+    return listener
+
+
+@contextlib.asynccontextmanager
+async def _uvicorn(app: EmulatorApp, certificate: ServerCertificate, listener: socket.socket) -> AsyncIterator[None]:
+    """A listening uvicorn; at the end it drains for a second and closes the listener."""
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_DRAIN,
+    )
+    config.load()
+    config.ssl = _tls_context(certificate)
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    # The steps of Server.serve without its signal handlers: signals belong to whoever runs this.
+    await server.startup(sockets=[listener])
+    main_loop = asyncio.create_task(server.main_loop())
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await main_loop
+        _abort_idle(server)
+        await server.shutdown(sockets=[listener])
+
+
+def _abort_idle(server: uvicorn.Server) -> None:
+    """Drop connections that wait for a next request: a TLS close would wait for peers that do not read."""
+    for connection in list(server.server_state.connections):
+        cycle = getattr(connection, "cycle", None)
+        if connection.transport is not None and (cycle is None or cycle.response_complete):
+            connection.transport.abort()
+
+
+def _tls_context(certificate: ServerCertificate) -> ssl.SSLContext:
+    """A server context; OpenSSL reads keys from files only, so the key stands in a private one for a moment."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    with tempfile.NamedTemporaryFile(prefix="azwi-emulator-") as file:  # made with mode 0600
+        file.write(certificate.certificate + certificate.key)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
+
+
+# --- Files ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _files(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong with the folder into an error of ours; makes the folder first."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise LocalError(f"cannot write into the folder {folder}: {error.strerror}") from error
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that nobody ever sees half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _remove_own(path: Path, content: bytes) -> None:
+    """Remove the file unless another emulator has put its own there meanwhile."""
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == content:
+            path.unlink()

@@ -1,0 +1,123 @@
+"""The emulator as a process: files, signals, and what it says when it cannot run."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+from cryptography import x509
+
+from azwi.emulator.certificates import generate_authority, issue_server_certificate
+from azwi.emulator.server import EmulatorSettings, load_state, run
+from azwi.errors import LocalError, ManifestError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from azwi.emulator.server import EmulatorSettings, run
+sys.exit(run(EmulatorSettings(Path(sys.argv[1]), Path(sys.argv[2]))))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(number: signal.Signals, state_file: Path, tmp_path: Path) -> None:
+    """It writes where it is once it listens, says what it is, and leaves no key and no address behind."""
+    folder = tmp_path / "new" / "emulator"
+    command = [sys.executable, "-c", PROGRAM, str(state_file), str(folder)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        addresses = folder / "emulator.json"
+        deadline = time.monotonic() + 10
+        while not addresses.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        written = json.loads(addresses.read_text())
+        context = ssl.create_default_context(cafile=written["caFile"])
+        with httpx2.Client(verify=context) as client:
+            assert 200 == client.get(written["authority"]).status_code
+            process.send_signal(number)
+            _, said = process.communicate(timeout=10)
+    assert 0 == process.returncode
+    assert 1 == said.count("\n")
+    assert written["authority"] in said
+    assert "no identity provider" in said
+    assert "loopback only" in said
+    assert ["ca.crt"] == [path.name for path in folder.iterdir()]
+
+
+def test_a_port_in_use_is_told(state_file: Path, tmp_path: Path) -> None:
+    """Two emulators on one port: the second says which port it is."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(LocalError, match=rf"cannot listen on 127.0.0.1:{port}: Address already in use"):
+            run(EmulatorSettings(state_file, tmp_path, port))
+
+
+def test_a_port_beyond_all_ports_is_told(state_file: Path, tmp_path: Path) -> None:
+    """A number that is no port is one sentence."""
+    with pytest.raises(LocalError, match="a port is 0 to 65535"):
+        run(EmulatorSettings(state_file, tmp_path, 65536))
+
+
+def test_a_folder_that_cannot_be_written_is_told(state_file: Path) -> None:
+    """A file where the folder should be is named."""
+    with pytest.raises(LocalError, match=r"cannot write into the folder .*state.yaml: File exists"):
+        run(EmulatorSettings(state_file, state_file))
+
+
+def test_a_trust_file_that_cannot_be_read_is_told(state_file: Path, tmp_path: Path) -> None:
+    """A trust file without certificates is named."""
+    with pytest.raises(LocalError, match=r"cannot read certificates from .*state.yaml"):
+        run(EmulatorSettings(state_file, tmp_path, trust=state_file))
+
+
+@pytest.mark.parametrize(
+    ("expected", "content"),
+    [
+        ("not one YAML document: .* in line 1", b"tenants: [}"),
+        ("not one YAML document", b"\xff\xfe\xff"),
+        ("not one YAML document", b"a: 2001-99-99"),
+        ("not one YAML document", b"[" * 5000),
+        ("not one YAML document: .*line 2", b"---\n---\n"),
+        ("larger than 1 MiB", b"#" * (1 << 20) + b"#"),
+        ("the document: expected `object`", b""),
+        ("the document: expected `object`", b"&a [*a]"),
+    ],
+)
+def test_a_state_that_cannot_be_read_is_told(expected: str, content: bytes, tmp_path: Path) -> None:
+    """A broken state file is one sentence with its name."""
+    path = tmp_path / "state.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ManifestError, match=expected) as raised:
+        load_state(path)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_state_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """A missing file is named with the reason."""
+    with pytest.raises(ManifestError, match=r"cannot read the state file .*: No such file or directory"):
+        load_state(tmp_path / "none.yaml")
+
+
+def test_certificates_carry_the_names_asked_for() -> None:
+    """A server certificate is good for loopback and for further names, and comes from the authority."""
+    authority = generate_authority(1_800_000_000)
+    issued = issue_server_certificate(authority, 1_800_000_000, ["login.microsoftonline.com", "localhost"])
+    certificate = x509.load_pem_x509_certificate(issued.certificate)
+    certificate.verify_directly_issued_by(authority.certificate)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert ["localhost", "login.microsoftonline.com"] == names.get_values_for_type(x509.DNSName)
+    assert [ipaddress.ip_address("127.0.0.1")] == names.get_values_for_type(x509.IPAddress)
