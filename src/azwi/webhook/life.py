@@ -129,8 +129,17 @@ async def serve(
     on_stop()
     refreshing.cancel()
     for server in servers:
+        _abort_idle(server)
         server.should_exit = True
     await asyncio.gather(*tasks)
+
+
+def _abort_idle(server: uvicorn.Server) -> None:
+    """Drop connections that wait for a next request: a TLS close would wait for peers that do not read."""
+    for connection in list(server.server_state.connections):
+        cycle = getattr(connection, "cycle", None)
+        if connection.transport is not None and (cycle is None or cycle.response_complete):
+            connection.transport.abort()
 
 
 async def _until_started(servers: Sequence[uvicorn.Server]) -> None:

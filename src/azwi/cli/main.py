@@ -1,0 +1,74 @@
+"""The command azwi: its commands by name, imported when they are called, and errors as one sentence."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from azwi.errors import AzwiError
+from azwi.version import GIT_COMMIT, __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Command: the module it stands in, and the line that --help shows of it.
+_COMMANDS: Final = {
+    "demo": ("azwi.cli.local", "Show the main job on this machine: a Pod goes in, a token comes out."),
+    "emulator": ("azwi.cli.local", "Run a stand-in for Microsoft Entra on loopback."),
+    "version": ("azwi.cli.main", "Print the version."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command only when it is called, so that --help stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _ = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in sorted(_COMMANDS)])
+
+
+@click.group(cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.pass_context
+def azwi(ctx: click.Context) -> None:
+    """Identities from Microsoft Entra for Kubernetes workloads, without secrets."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@click.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"Version: {__version__}\nGitCommit: {GIT_COMMIT}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; gives the exit code: 0, 1 for a failure, 2 for a bad flag."""
+    try:
+        result = azwi.main(args=None if argv is None else list(argv), prog_name="azwi", standalone_mode=False)
+    except click.ClickException as problem:
+        problem.show()
+        return problem.exit_code
+    except click.Abort:
+        click.echo("Aborted.", err=True)
+        return 1
+    except AzwiError as problem:
+        click.echo(f"Error: {problem}", err=True)
+        return problem.exit_code
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

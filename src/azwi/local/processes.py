@@ -1,0 +1,110 @@
+"""Programs that we start: found, waited for, heard when they fail, and ended whatever happens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+from azwi.errors import LocalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+START_DEADLINE: Final = 15.0  # seconds
+STOP_DEADLINE: Final = 5.0  # seconds until a program that does not end is killed
+_POLL: Final = 0.02
+_TAIL: Final = 5  # lines of a failed program's output that are shown
+
+_T = TypeVar("_T")
+
+
+class Process:
+    """A program running until the block ends; what it prints goes to a file in `folder`."""
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+        self._name = argv[0]
+        self._output = folder / f"{self._name}-{time.monotonic_ns()}.log"
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603  # our own programs
+                [find_program(argv[0]), *argv[1:]],
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self) -> Self:
+        """The process itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the program: politely, then not."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_DEADLINE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def wait_for(self, look: Callable[[], _T | None], what: str) -> _T:
+        """What `look` finds as soon as it finds something.
+
+        Args:
+            look: Gives None as long as there is nothing.
+            what: What is waited for, for the error.
+
+        Raises:
+            LocalError: The program ended, or the deadline passed.
+        """
+        deadline = time.monotonic() + START_DEADLINE
+        while time.monotonic() < deadline:
+            found = look()
+            if found is not None:
+                return found
+            if self._process.poll() is not None:
+                raise LocalError(f"{self._name} ended with {self._process.returncode}: {self._tail()}")
+            time.sleep(_POLL)
+        raise LocalError(f"{self._name}: no {what} within {START_DEADLINE:.0f} s: {self._tail()}")
+
+    def find_log_line(self, message: str) -> dict[str, object] | None:
+        """The first JSON log line with that message, if the program has printed it."""
+        for line in self._output.read_text(errors="replace").splitlines():
+            if message in line and line.startswith("{") and line.endswith("}"):
+                fields: dict[str, object] = json.loads(line)
+                if fields.get("message") == message:
+                    return fields
+        return None
+
+    def _tail(self) -> str:
+        lines = self._output.read_text(errors="replace").splitlines()[-_TAIL:]
+        return " | ".join(lines) or "it printed nothing"
+
+
+def find_program(name: str) -> str:
+    """The path of one of our programs: beside this Python, else on PATH.
+
+    Raises:
+        LocalError: It is in neither.
+    """
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise LocalError(f"program {name} is missing", hint="make setup installs it")
+    return found
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,319 @@
+"""The stage of a local run: emulator and webhook as processes, Pods taken through them, programs run beside them.
+
+Everything lives in one private folder that goes with the stage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import ssl
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import httpx2
+import jwt
+import yaml
+
+from azwi.cluster.manifests import read_manifests
+from azwi.contract import PROXY_CONTAINER, PROXY_PORT_ANNOTATION, WEBHOOK_PATH
+from azwi.emulator.certificates import generate_authority, issue_server_certificate
+from azwi.errors import LocalError
+from azwi.local.pod import (
+    Admitted,
+    JsonObject,
+    apply_answer,
+    container_environment,
+    find_container,
+    projected_tokens,
+    render_review,
+    render_token_request,
+)
+from azwi.local.processes import Process, find_program, free_port
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+PROGRAM_DEADLINE: Final = 30  # seconds
+RELOAD_DEADLINE: Final = 5.0  # seconds in which the webhook has read a changed manifest
+_ACCESS_TOKEN_ALGORITHM: Final = "RS256"  # noqa: S105  # an algorithm's name
+
+
+@dataclass(frozen=True, slots=True)
+class Entra:
+    """Where the emulator is."""
+
+    authority: str
+    issuer: str
+    ca_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPod:
+    """A Pod that was let in, with its tokens minted: the folder of each of its volumes, the claims of each token."""
+
+    admitted: Admitted
+    volumes: dict[str, str]
+    claims: list[JsonObject]
+
+    @property
+    def name(self) -> str:
+        """The Pod's name."""
+        return str(self.admitted.pod["metadata"]["name"])
+
+    def environment(self, container: str) -> dict[str, str]:
+        """The variables of one of its containers."""
+        return container_environment(find_container(self.admitted.pod, container), self.volumes)
+
+
+class Stage:
+    """A running emulator and webhook.
+
+    Args:
+        state: The emulator's state file.
+        manifests: Files with the service accounts and Pods of the emulated cluster.
+        tenant_id: What the webhook is told to inject.
+    """
+
+    def __init__(self, state: Path, manifests: list[Path], tenant_id: str) -> None:
+        self._state = state
+        self._documents = [manifest.document for path in manifests for manifest in read_manifests(path)]
+        self._tenant_id = tenant_id
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Start both; raises LocalError where one does not come up."""
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="azwi-"))
+            self.folder = Path(folder)
+            self._accounts = self.folder / "accounts"
+            self._accounts.mkdir()
+            self._write_accounts()
+            self.entra = self._start_emulator(stack)
+            self._client = stack.enter_context(
+                httpx2.Client(verify=ssl.create_default_context(cafile=self.entra.ca_file), trust_env=False)
+            )
+            self._start_webhook(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End both and remove the folder."""
+        self._stack.close()
+
+    # --- The programs -----------------------------------------------------------------------------------
+
+    def _start_emulator(self, stack: contextlib.ExitStack) -> Entra:
+        folder = self.folder / "emulator"
+        argv = ["azwi", "emulator", f"--state={self._state}", f"--dir={folder}"]
+        process = stack.enter_context(Process(argv, base_environment(), self.folder))
+        addresses = folder / "emulator.json"
+
+        def look() -> JsonObject | None:
+            if not addresses.exists():
+                return None
+            found: JsonObject = json.loads(addresses.read_text())
+            return found
+
+        written = process.wait_for(look, addresses.name)
+        return Entra(written["authority"], written["issuer"], written["caFile"])
+
+    def _start_webhook(self, stack: contextlib.ExitStack) -> None:
+        certificates = self.folder / "certificates"
+        authority_file = write_certificate(certificates)
+        environment = {
+            **base_environment(),
+            "AZURE_TENANT_ID": self._tenant_id,
+            "AZURE_AUTHORITY_HOST": self.entra.authority,
+        }
+        argv = [
+            "azwi-webhook",
+            "--bind-address=127.0.0.1",
+            "--port=0",
+            "--health-addr=0",
+            "--metrics-addr=0",
+            f"--webhook-cert-dir={certificates}",
+            f"--service-accounts={self._accounts}",
+        ]
+        process = stack.enter_context(Process(argv, environment, self.folder))
+        started = process.wait_for(lambda: process.find_log_line("webhook serves"), "start")
+        context = ssl.create_default_context(cafile=authority_file)
+        self._webhook = stack.enter_context(
+            httpx2.Client(base_url=f"https://localhost:{started['port']}", verify=context, trust_env=False)
+        )
+
+    def start_proxy(self, pod: RunningPod) -> str:
+        """Start the Pod's azwi-proxy as its container says; gives the address of its metrics."""
+        container = find_container(pod.admitted.pod, PROXY_CONTAINER)
+        metrics = f"127.0.0.1:{free_port()}"
+        argv = [*container["command"], *container["args"], f"--metrics-addr={metrics}"]
+        environment = {**base_environment(), **pod.environment(PROXY_CONTAINER), "SSL_CERT_FILE": self.entra.ca_file}
+        process = self._stack.enter_context(Process(argv, environment, self.folder))
+        ready = f"http://127.0.0.1:{container['ports'][0]['containerPort']}/readyz"
+
+        def look() -> bool | None:
+            with contextlib.suppress(httpx2.TransportError):
+                return self._client.get(ready).is_success or None
+            return None
+
+        process.wait_for(look, "readiness")
+        return metrics
+
+    def proxy_requests(self, metrics: str) -> int:
+        """How many token requests the proxy says it has answered well."""
+        text = self._client.get(f"http://{metrics}/metrics").text
+        return sum(
+            int(float(line.rpartition(" ")[2]))
+            for line in text.splitlines()
+            if line.startswith("azwi_proxy_requests_total{") and 'result="token"' in line
+        )
+
+    # --- Accounts and Pods ------------------------------------------------------------------------------
+
+    def pod(self, name: str) -> JsonObject:
+        """The Pod manifest of that name.
+
+        Raises:
+            LocalError: The manifests have none.
+        """
+        for document in self._documents:
+            if document["kind"] == "Pod" and document["metadata"]["name"] == name:
+                copy: JsonObject = json.loads(json.dumps(document))
+                return copy
+        raise LocalError(f"the manifests have no Pod {name}")
+
+    def annotate_account(self, name: str, annotation: str, value: str) -> None:
+        """Change an annotation of a service account; the webhook reads it again."""
+        for document in self._documents:
+            if document["kind"] == "ServiceAccount" and document["metadata"]["name"] == name:
+                document["metadata"]["annotations"][annotation] = value
+        self._write_accounts()
+
+    def _write_accounts(self) -> None:
+        accounts = [document for document in self._documents if document["kind"] == "ServiceAccount"]
+        partial = self.folder / "accounts.partial"
+        partial.write_text(yaml.safe_dump_all(accounts))
+        partial.replace(self._accounts / "accounts.yaml")
+
+    def admit(self, pod: JsonObject) -> Admitted:
+        """Send the Pod through the webhook.
+
+        Raises:
+            LocalError: It refused the Pod.
+        """
+        answer = self._webhook.post(WEBHOOK_PATH, json=render_review(pod)).raise_for_status()
+        return apply_answer(pod, answer.json())
+
+    def start_pod(self, pod: JsonObject) -> RunningPod:
+        """Let the Pod in and mint its tokens into private files, as API server and kubelet do."""
+        admitted = self.admit(pod)
+        volumes, claims = {}, []
+        metadata = admitted.pod["metadata"]
+        root = Path(tempfile.mkdtemp(prefix=f"pod-{metadata['name']}-", dir=self.folder))
+        account = admitted.pod["spec"].get("serviceAccountName", "default")
+        path = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{account}/token"
+        for token in projected_tokens(admitted.pod):
+            answer = self._client.post(self.entra.issuer + path, json=render_token_request(admitted.pod, token))
+            minted = answer.raise_for_status().json()["status"]["token"]
+            file = root / token.volume / token.path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=0o600)
+            file.write_text(minted)
+            volumes[token.volume] = str(root / token.volume)
+            # Shown, not trusted: the emulator verifies it.
+            claims.append(jwt.decode(minted, options={"verify_signature": False}))
+        return RunningPod(admitted, volumes, claims)
+
+    def start_pod_when(self, pod: JsonObject, client_id: str) -> RunningPod:
+        """The same, once the webhook injects that client id.
+
+        Raises:
+            LocalError: It does not within the deadline.
+        """
+        deadline = time.monotonic() + RELOAD_DEADLINE
+        while time.monotonic() < deadline:
+            variables = find_container(self.admit(pod).pod, "app").get("env") or ()
+            if {"name": "AZURE_CLIENT_ID", "value": client_id} in variables:
+                return self.start_pod(pod)
+            time.sleep(0.1)
+        raise LocalError(f"the webhook did not read the changed service account within {RELOAD_DEADLINE:.0f} s")
+
+    # --- The container's program ------------------------------------------------------------------------
+
+    def run_program(self, program: Path, pod: RunningPod, *arguments: str, without: tuple[str, ...] = ()) -> JsonObject:
+        """Run a program in a process of its own with the environment of the Pod's container `app`.
+
+        Args:
+            program: A Python file that prints one JSON object.
+            pod: Whose environment it gets; nothing of ours but PATH and the emulator's CA.
+            arguments: The program's.
+            without: Variables that it does not get.
+
+        Raises:
+            LocalError: It printed no JSON object.
+        """
+        environment = {**base_environment(), **pod.environment("app"), "REQUESTS_CA_BUNDLE": self.entra.ca_file}
+        for name in without:
+            environment.pop(name, None)
+        run = subprocess.run(  # noqa: S603  # the examples' program
+            [find_program("python"), str(program), *arguments],
+            env=environment,
+            capture_output=True,
+            timeout=PROGRAM_DEADLINE,
+            check=False,
+        )
+        try:
+            printed: JsonObject = json.loads(run.stdout)
+        except ValueError as problem:
+            last = run.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise LocalError(f"{program.name} ended with {run.returncode}: {last}") from problem
+        return printed
+
+    def verify(self, token: str, resource: str) -> JsonObject:
+        """The claims of an access token, verified with the keys that the authority publishes.
+
+        Raises:
+            LocalError: It does not verify.
+        """
+        tenant = self.entra.authority + self._tenant_id
+        configuration = self._client.get(f"{tenant}/.well-known/openid-configuration").raise_for_status().json()
+        keys = jwt.PyJWKSet.from_dict(self._client.get(configuration["jwks_uri"]).raise_for_status().json())
+        try:
+            key = keys[jwt.get_unverified_header(token)["kid"]]
+            claims: JsonObject = jwt.decode(
+                token, key, algorithms=[_ACCESS_TOKEN_ALGORITHM], audience=resource, issuer=configuration["issuer"]
+            )
+        except (jwt.PyJWTError, KeyError) as problem:
+            raise LocalError(f"the access token does not verify: {problem}") from problem
+        return claims
+
+
+def base_environment() -> dict[str, str]:
+    """What every program of the stage gets of ours: where to find others, and nothing of Azure."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "SYSTEMROOT")
+    return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def with_free_proxy_port(pod: JsonObject) -> JsonObject:
+    """The Pod with a proxy port that nobody uses here; in a cluster each Pod has its own ports."""
+    annotations = {**pod["metadata"].get("annotations", {}), PROXY_PORT_ANNOTATION: str(free_port())}
+    return {**pod, "metadata": {**pod["metadata"], "annotations": annotations}}
+
+
+def write_certificate(folder: Path) -> str:
+    """Write tls.crt and tls.key for localhost into the folder; gives the path of the CA beside them."""
+    folder.mkdir(mode=0o700)
+    authority = generate_authority(time.time())
+    certificate = issue_server_certificate(authority, time.time())
+    (folder / "tls.key").touch(mode=0o600)
+    (folder / "tls.key").write_bytes(certificate.key)
+    (folder / "tls.crt").write_bytes(certificate.certificate)
+    (folder / "ca.crt").write_bytes(authority.pem)
+    return str(folder / "ca.crt")
