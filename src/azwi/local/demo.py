@@ -162,10 +162,10 @@ class _Story:
     def _tell_proxy(self, stage: Stage) -> None:
         self._head("The proxy answers a program that only knows the metadata service")
         pod = stage.start_pod(with_free_proxy_port(stage.pod("legacy")))
-        metrics = stage.start_proxy(pod)
+        proxy = stage.start_proxy(pod)
         # With this variable the SDK would use the token itself and never ask the metadata service.
         claims = self._exchange(stage, pod, "managed", without=(TOKEN_FILE_VARIABLE,))
-        answered = stage.proxy_requests(metrics)
+        answered = stage.count_answers(proxy)
         if answered != 1:
             raise LocalError(f"the proxy counts {answered} token requests, 1 was made")
         rows = {

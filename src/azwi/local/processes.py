@@ -55,6 +55,11 @@ class Process:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
     def wait_for(self, look: Callable[[], _T | None], what: str) -> _T:
         """What `look` finds as soon as it finds something.
 

@@ -71,6 +71,15 @@ class RunningPod:
         return container_environment(find_container(self.admitted.pod, container), self.volumes)
 
 
+@dataclass(frozen=True, slots=True)
+class RunningProxy:
+    """A proxy that is ready: its process, its port, the address of its metrics."""
+
+    pid: int
+    port: int
+    metrics: str
+
+
 class Stage:
     """A running emulator and webhook.
 
@@ -149,26 +158,26 @@ class Stage:
             httpx2.Client(base_url=f"https://localhost:{started['port']}", verify=context, trust_env=False)
         )
 
-    def start_proxy(self, pod: RunningPod) -> str:
-        """Start the Pod's azwi-proxy as its container says; gives the address of its metrics."""
+    def start_proxy(self, pod: RunningPod) -> RunningProxy:
+        """Start the Pod's azwi-proxy as its container says."""
         container = find_container(pod.admitted.pod, PROXY_CONTAINER)
         metrics = f"127.0.0.1:{free_port()}"
         argv = [*container["command"], *container["args"], f"--metrics-addr={metrics}"]
         environment = {**base_environment(), **pod.environment(PROXY_CONTAINER), "SSL_CERT_FILE": self.entra.ca_file}
         process = self._stack.enter_context(Process(argv, environment, self.folder))
-        ready = f"http://127.0.0.1:{container['ports'][0]['containerPort']}/readyz"
+        port = container["ports"][0]["containerPort"]
 
         def look() -> bool | None:
             with contextlib.suppress(httpx2.TransportError):
-                return self._client.get(ready).is_success or None
+                return self._client.get(f"http://127.0.0.1:{port}/readyz").is_success or None
             return None
 
         process.wait_for(look, "readiness")
-        return metrics
+        return RunningProxy(process.pid, port, f"http://{metrics}/metrics")
 
-    def proxy_requests(self, metrics: str) -> int:
+    def count_answers(self, proxy: RunningProxy) -> int:
         """How many token requests the proxy says it has answered well."""
-        text = self._client.get(f"http://{metrics}/metrics").text
+        text = self._client.get(proxy.metrics).text
         return sum(
             int(float(line.rpartition(" ")[2]))
             for line in text.splitlines()

@@ -44,6 +44,9 @@ class Metrics:
             ("result", "reason"),
             registry=self._registry,
         )
+        # Looking a series up by its labels costs more than counting.
+        self._latency_of: dict[str, Histogram] = {}
+        self._reviews_of: dict[tuple[str, str], Counter] = {}
         self._warnings = Counter(
             "azwi_admission_warnings", "Warnings sent, by reason", ("reason",), registry=self._registry
         )
@@ -51,8 +54,15 @@ class Metrics:
 
     def observe(self, answer: Answer, seconds: float) -> None:
         """Count one answered review."""
-        self._latency.labels(answer.namespace, "webhook").observe(seconds)
-        self._reviews.labels(answer.result, answer.reason).inc()
+        latency = self._latency_of.get(answer.namespace)
+        if latency is None:
+            latency = self._latency_of[answer.namespace] = self._latency.labels(answer.namespace, "webhook")
+        latency.observe(seconds)
+        reviews = self._reviews_of.get((answer.result, answer.reason))
+        if reviews is None:
+            reviews = self._reviews.labels(answer.result, answer.reason)
+            self._reviews_of[answer.result, answer.reason] = reviews
+        reviews.inc()
         for warning in answer.warnings:
             self._warnings.labels(warning.reason).inc()
 

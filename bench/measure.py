@@ -1,0 +1,40 @@
+"""What is read of a process, and how a figure is printed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number beside its bound; `bound` 0 means that it is only told."""
+
+    name: str
+    value: float
+    unit: str
+    bound: float
+    method: str
+
+    def line(self) -> str:
+        """The figure as one row."""
+        verdict = "" if not self.bound else ("ok" if self.value <= self.bound else "OVER")
+        bound = f"{self.bound:g}" if self.bound else "-"
+        return f"{self.name:<52}{self.value:>9.1f} {self.unit:<4}{bound:>8} {verdict:<5} {self.method}"
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def memory_mib(pid: int, field: str = "VmRSS") -> float:
+    """A memory field of a process: VmRSS, or RssAnon for what is never shared."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(field)

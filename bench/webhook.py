@@ -1,0 +1,100 @@
+"""The webhook: CPU of one review of 8 KB over TLS 1.3 keep-alive, and memory under that load."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from azwi.local.processes import Process
+from azwi.local.stage import base_environment, write_certificate
+from bench.measure import Figure, cpu_seconds, memory_mib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROUNDS = 5
+REVIEWS = 3000
+SIZE = 8192
+VECTOR = Path(__file__).parents[1] / "tests" / "vectors" / "admission" / "real-deployment.json"
+METHOD = f"{ROUNDS} rounds of {REVIEWS} reviews of {SIZE} bytes on one connection; the best round"
+
+
+def measure() -> Iterator[Figure]:
+    """Figures of a real azwi-webhook process."""
+    review, account = _load_review()
+    with tempfile.TemporaryDirectory(prefix="azwi-bench-") as name:
+        folder = Path(name)
+        (folder / "accounts.json").write_text(json.dumps(account))
+        authority = write_certificate(folder / "certificates")
+        argv = [
+            "azwi-webhook",
+            "--bind-address=127.0.0.1",
+            "--port=0",
+            "--health-addr=0",
+            "--metrics-addr=127.0.0.1:0",
+            f"--webhook-cert-dir={folder / 'certificates'}",
+            f"--service-accounts={folder / 'accounts.json'}",
+        ]
+        environment = {**base_environment(), "AZURE_TENANT_ID": "11111111-1111-1111-1111-111111111111"}
+        with Process(argv, environment, folder) as process:
+            started = process.wait_for(lambda: process.find_log_line("webhook serves"), "start")
+            cpu, rate = _load(process.pid, int(str(started["port"])), review, authority)
+            yield Figure("webhook: CPU of a review", cpu, "us", 130, METHOD)
+            yield Figure("webhook: the same, the Go reference", 600, "us", 0, "measured earlier, two cores")
+            yield Figure(
+                "webhook: reviews a second, one connection", rate, "/s", 0, "wall-clock, client on the same machine"
+            )
+            yield Figure("webhook: RSS under that load", memory_mib(process.pid), "MiB", 45, "VmRSS after the rounds")
+            yield Figure("webhook: of it anonymous", memory_mib(process.pid, "RssAnon"), "MiB", 0, "RssAnon")
+
+
+def _load_review() -> tuple[bytes, object]:
+    """A review of exactly SIZE bytes, padded with managedFields as an API server's are, and its service account."""
+    vector = json.loads(VECTOR.read_text())
+    review = vector["review"]
+    metadata = review["request"]["object"]["metadata"]
+    metadata["managedFields"] = [{"manager": "x"}]
+    metadata["managedFields"] = [{"manager": "x" * (SIZE - len(json.dumps(review)) + 1)}]
+    return json.dumps(review).encode(), vector["serviceAccount"]
+
+
+def _load(pid: int, port: int, body: bytes, authority: str) -> tuple[float, float]:
+    """Microseconds of CPU a review, and reviews a second; the best round of each."""
+    context = ssl.create_default_context(cafile=authority)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    request = (
+        f"POST /mutate-v1-pod?timeout=5s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: kube-apiserver-admission\r\n"
+        f"Content-Length: {len(body)}\r\nAccept: application/json, */*\r\nContent-Type: application/json\r\n\r\n"
+    ).encode() + body
+    cpu, rate = [], []
+    with (
+        socket.create_connection(("127.0.0.1", port)) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        for _ in range(REVIEWS // 5):
+            _ask(connection, request)
+        for _ in range(ROUNDS):
+            used, begun = cpu_seconds(pid), time.perf_counter()
+            for _ in range(REVIEWS):
+                _ask(connection, request)
+            rate.append(REVIEWS / (time.perf_counter() - begun))
+            cpu.append((cpu_seconds(pid) - used) / REVIEWS * 1e6)
+    return min(cpu), max(rate)
+
+
+def _ask(connection: ssl.SSLSocket, request: bytes) -> None:
+    connection.sendall(request)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65536)
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    while len(rest) < length:
+        rest += connection.recv(65536)
+    if b'"patch":"' not in rest:
+        raise RuntimeError(rest.decode())

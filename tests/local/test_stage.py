@@ -1,0 +1,87 @@
+"""Official SDKs beside the real webhook, proxy and emulator: what a container's program gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from azwi.errors import LocalError
+from azwi.local.demo import MANIFESTS, RESOURCE, TENANT
+from azwi.local.processes import Process, find_program
+from azwi.local.stage import Stage, base_environment, with_free_proxy_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CLIENT = "22222222-2222-2222-2222-222222222222"
+MSAL_PROGRAM = """
+import json, msal, requests
+client = msal.ManagedIdentityClient(msal.SystemAssignedManagedIdentity(), http_client=requests.Session())
+result = client.acquire_token_for_client(resource="https://vault.azure.net")
+print(json.dumps({"token": result["access_token"]} if "access_token" in result else {"error": result}))
+"""
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    """A running emulator and webhook with the examples."""
+    with Stage(EXAMPLES / "entra.yaml", [EXAMPLES / name for name in MANIFESTS], TENANT) as running:
+        yield running
+
+
+def test_workload_identity_credential_gets_a_verified_token(stage: Stage) -> None:
+    """azure-identity's WorkloadIdentityCredential, with nothing but the injected variables."""
+    printed = stage.run_program(EXAMPLES / "program.py", stage.start_pod(stage.pod("orders")), "workload")
+
+    claims = stage.verify(printed["token"], RESOURCE)
+
+    assert (CLIENT, TENANT) == (claims["appid"], claims["tid"])
+
+
+def test_metadata_programs_get_a_verified_token_through_the_proxy(stage: Stage, tmp_path: Path) -> None:
+    """azure-identity's ManagedIdentityCredential and msal's ManagedIdentityClient, each counted by the proxy."""
+    program = tmp_path / "with_msal.py"
+    program.write_text(MSAL_PROGRAM)
+    pod = stage.start_pod(with_free_proxy_port(stage.pod("legacy")))
+    proxy = stage.start_proxy(pod)
+
+    for count, (path, arguments) in enumerate([(EXAMPLES / "program.py", ["managed"]), (program, [])], 1):
+        printed = stage.run_program(path, pod, *arguments, without=("AZURE_FEDERATED_TOKEN_FILE",))
+
+        assert stage.verify(printed["token"], RESOURCE)["appid"] == CLIENT
+        assert stage.count_answers(proxy) == count
+
+
+def test_a_token_for_another_resource_does_not_verify(stage: Stage) -> None:
+    """Verification is real: the audience is part of it."""
+    printed = stage.run_program(EXAMPLES / "program.py", stage.start_pod(stage.pod("orders")), "workload")
+
+    with pytest.raises(LocalError, match="does not verify"):
+        stage.verify(printed["token"], "https://storage.azure.com")
+
+
+def test_a_program_that_fails_is_told_by_its_last_line(stage: Stage, tmp_path: Path) -> None:
+    """A program that prints no JSON is an error with what it said last."""
+    program = tmp_path / "broken.py"
+    program.write_text("raise SystemExit('no luck')")
+
+    with pytest.raises(LocalError, match=r"broken.py ended with 1: no luck"):
+        stage.run_program(program, stage.start_pod(stage.pod("orders")))
+
+
+def test_what_does_not_come_up_is_told(stage: Stage, tmp_path: Path) -> None:
+    """A program that ends early, one that is missing, a Pod that is not there, an account that does not change."""
+    with (
+        Process(["azwi", "bogus"], base_environment(), tmp_path) as process,
+        pytest.raises(LocalError, match=r"azwi ended with \d: .*bogus"),
+    ):
+        process.wait_for(lambda: None, "luck")
+    with pytest.raises(LocalError, match="no-such-program is missing"):
+        find_program("no-such-program")
+    with pytest.raises(LocalError, match="no Pod nobody"):
+        stage.pod("nobody")
+    with pytest.raises(LocalError, match="did not read the changed service account"):
+        stage.start_pod_when(stage.pod("orders"), "somebody")
