@@ -1,1 +1,1 @@
-"""Microsoft Entra seen by a client. Empty on purpose: the proxy imports single modules, so the rest stays out of Pods."""
+"""Microsoft Entra seen by a client. The proxy imports single modules, so what it does not use stays out of Pods."""

@@ -1,0 +1,159 @@
+"""The program as a whole: its flags, its end, its errors, its probe, and the clients it is for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.proxy.entra_standin import Reply
+from tests.proxy.proxy_process import PROGRAM, free_port
+
+from azwi.proxy.main import main
+from azwi.proxy.probe import probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.proxy.entra_standin import StandIn
+    from tests.proxy.proxy_process import ProxyProcess
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The program with only these variables."""
+    variables = {"PATH": os.environ["PATH"], **environment}
+    return subprocess.run([PROGRAM, *arguments], env=variables, capture_output=True, text=True, timeout=10, check=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_within_two_seconds(
+    start_proxy: Callable[..., ProxyProcess], standin: StandIn, number: signal.Signals
+) -> None:
+    """It ends with 0, also with idle connections and in the middle of an exchange."""
+    standin.replies["c-hang"] = [Reply(503, "", wait=3)]
+    proxy = start_proxy()
+    with proxy.connect(), proxy.connect() as busy:
+        target = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=a&client_id=c-hang"
+        busy.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nMetadata: true\r\n\r\n".encode())
+        time.sleep(0.1)
+        begun = time.monotonic()
+        proxy.process.send_signal(number)
+        assert proxy.process.wait(3) == 0
+        assert time.monotonic() - begun < 2
+    assert "Traceback" not in proxy.output
+
+
+def test_a_missing_environment_is_one_line(tmp_path: Path) -> None:
+    """All that is missing is named on stderr, and the exit code is 1."""
+    done = run()
+    assert (1, "") == (done.returncode, done.stdout)
+    assert done.stderr == "azwi-proxy: AZURE_TENANT_ID not set; AZURE_FEDERATED_TOKEN_FILE not set\n"
+    done = run(AZURE_TENANT_ID="t", AZURE_FEDERATED_TOKEN_FILE=str(tmp_path), SSL_CERT_FILE=str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("azwi-proxy: SSL_CERT_FILE: no certificates could be read from ")
+
+
+def test_a_bad_flag_is_one_line() -> None:
+    """The flag is named on stderr, and the exit code is 2."""
+    done = run("--proxy-port=0")
+    assert (2, 1) == (done.returncode, done.stderr.count("\n"))
+    assert done.stderr.startswith("azwi-proxy: flag --proxy-port: '0' is no port")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "cannot be read"),
+        (b"object_id=x", "line 1: client_id is missing"),
+        (b"\xff", "no UTF-8 text"),
+        (b"#" * 1_100_000, "larger than"),
+    ],
+)
+def test_a_bad_identity_map_is_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes | None,
+    complaint: str,
+) -> None:
+    """The file is named with what is wrong in it, and the exit code is 1."""
+    path = tmp_path / "map"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("AZURE_TENANT_ID", "t")
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", "/token")
+    assert main([f"--identity-map={path}"]) == 1
+    error = capsys.readouterr().err
+    assert str(path) in error
+    assert complaint in error
+
+
+def test_a_port_that_is_taken(proxy: ProxyProcess, environment: dict[str, str]) -> None:
+    """The address and the flag are named, and the exit code is 1."""
+    done = run(f"--proxy-port={proxy.port}", "--log-level=info", **environment)
+    assert done.returncode == 1
+    assert f"azwi-proxy: 127.0.0.1:{proxy.port} cannot be listened on" in done.stderr
+    assert "--proxy-port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both need no environment."""
+    assert main(["--version"]) == 0
+    assert '"buildVersion"' in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "--require-metadata-header" in capsys.readouterr().out
+
+
+def test_the_probe_of_a_running_proxy(proxy: ProxyProcess) -> None:
+    """It needs no environment and says nothing."""
+    done = run("--probe", f"--proxy-port={proxy.port}")
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_the_probe_waits_for_a_slow_start(environment: dict[str, str], tmp_path: Path) -> None:
+    """Refused connections are tried again, up to a number of times."""
+    port = free_port()
+    assert not probe(port, tries=2, pause=0.01)
+    command = [str(PROGRAM), f"--proxy-port={port}"]
+    with (tmp_path / "log").open("wb") as log:
+        started: list[subprocess.Popen[bytes]] = []
+        start = lambda: started.append(subprocess.Popen(command, env=environment, stderr=log))  # noqa: E731
+        timer = threading.Timer(0.1, start)
+        timer.start()
+        assert probe(port, tries=50, pause=0.1)
+        timer.join()
+        started[0].terminate()
+        assert started[0].wait(5) == 0
+
+
+def test_the_probe_loads_next_to_nothing() -> None:
+    """A kubelet runs it each second: neither an event loop nor TLS nor MSAL is loaded."""
+    program = (
+        "import sys; from azwi.proxy.main import main; main(['--version']);"
+        "import azwi.proxy.probe;"
+        "unwanted = ('asyncio', 'ssl', 'msal', 'msgspec', 'http.client');"
+        "print(*(name for name in unwanted if name in sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [PROGRAM.with_name("python"), "-c", program], capture_output=True, text=True, check=True, timeout=10
+    )
+    assert done.stderr.strip() == ""
+
+
+def test_flags_change_the_rules(start_proxy: Callable[..., ProxyProcess], tmp_path: Path) -> None:
+    """The identity map, the header rule and the policy come from the flags."""
+    (tmp_path / "map").write_text("object_id=o-1,client_id=c-mapped\n")
+    proxy = start_proxy(f"--identity-map={tmp_path / 'map'}", "--require-metadata-header=false", "--passthrough=none")
+    response = proxy.ask_token("resource=a&object_id=O-1", Metadata="")
+    assert (200, "c-mapped") == (response.status, response.document["client_id"])
+    assert proxy.ask("/metadata/instance").status == 403
+    proxy.ask("/metadata/instance")
+    assert 1 == proxy.output.count("path not served")
