@@ -1,0 +1,54 @@
+"""The documents say what the programs do: names, flags, warnings, and the demo's output in the README."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from azwi import contract
+from azwi.proxy.options import FLAGS as PROXY_FLAGS
+
+ROOT = Path(__file__).parents[2]
+WEBHOOK = (ROOT / "docs" / "webhook.md").read_text()
+PROXY = (ROOT / "docs" / "proxy.md").read_text()
+ADMISSION = "\n".join(path.read_text() for path in (ROOT / "src" / "azwi" / "admission").glob("*.py"))
+
+ANNOTATIONS = sorted(value for name, value in vars(contract).items() if name.endswith("_ANNOTATION"))
+
+
+@pytest.mark.parametrize("annotation", ANNOTATIONS)
+def test_every_annotation_is_documented(annotation: str) -> None:
+    """Whoever looks for an annotation finds it in docs/webhook.md."""
+    assert annotation.removeprefix(contract.PREFIX) in WEBHOOK
+
+
+def test_every_warning_is_documented_and_every_documented_one_exists() -> None:
+    """The table of warnings and the code know the same words."""
+    table = WEBHOOK.partition("## Warnings")[2].partition("## Flags")[0]
+    documented = {
+        word for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for word in re.findall(r"`([\w-]+)`", row)
+    }
+
+    assert set(re.findall(r'warn\(\s*"([\w-]+)"', ADMISSION)) == documented
+
+
+def test_the_proxys_flags_are_documented_with_their_defaults() -> None:
+    """docs/proxy.md lists exactly the flags there are."""
+    documented = set(re.findall(r"^\| `--([\w-]+)`", PROXY, re.MULTILINE))
+
+    assert {flag.name for flag in PROXY_FLAGS} == documented
+
+
+def test_no_document_names_a_difference_that_is_not_listed() -> None:
+    """Each "D n" in the code is an item of docs/differences.md."""
+    listed = {
+        int(number) for number in re.findall(r"^(\d+)\. ", (ROOT / "docs" / "differences.md").read_text(), re.MULTILINE)
+    }
+    code = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+
+    named = {int(number) for number in re.findall(r"\bD (\d+)\b", code)}
+
+    assert named
+    assert named <= listed
