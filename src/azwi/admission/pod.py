@@ -53,10 +53,26 @@ class Container(View):
     restart_policy: str | None = None
 
 
-class Projected(View):
-    """A projected volume; its sources stay whole documents, since ours are compared and others are kept."""
+class TokenSource(View):
+    """A projected service account token."""
 
-    sources: list[JsonObject] | None = None
+    path: str | None = None
+    audience: str | None = None
+    expiration_seconds: int | None = None
+
+
+class Source(View):
+    """A source of a projected volume; what may hold a CA stays a whole document, since it is compared as one."""
+
+    service_account_token: TokenSource | None = None
+    config_map: JsonObject | None = None
+    cluster_trust_bundle: JsonObject | None = None
+
+
+class Projected(View):
+    """A projected volume."""
+
+    sources: list[Source] | None = None
 
 
 class Volume(View):

@@ -22,11 +22,10 @@ from azwi.contract import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
-    from azwi.admission.pod import Container, JsonObject, Volume, VolumeMount
+    from azwi.admission.pod import Container, JsonObject, Source, TokenSource, Volume, VolumeMount
 
-_TOKEN = "serviceAccountToken"  # noqa: S105  # a member's name
 _INSIDE = MOUNT_PATH + "/"
 # Folders that Kubernetes itself mounts into below another volume: /var/run/secrets/kubernetes.io/serviceaccount.
 _SHARED_PARENTS = frozenset({"", "/var", "/var/run"})
@@ -42,19 +41,21 @@ class TokenContent(msgspec.Struct, frozen=True):
 
     def sources(self) -> list[JsonObject]:
         """The projected sources, in order: the token, the token at its old path, the CA."""
-        sources = [self._token(TOKEN_PATH)]
-        if self.legacy:
-            sources.append(self._token(LEGACY_TOKEN_PATH))
-        if self.ca_source is not None:
-            sources.append(self.ca_source)
-        return sources
+        tokens = self.missing_tokens(set())
+        return tokens if self.ca_source is None else [*tokens, self.ca_source]
 
-    def members(self) -> JsonObject:
-        """The members of a token source that we keep up to date."""
-        return {"audience": self.audience, "expirationSeconds": self.expiration}
+    def missing_tokens(self, present: set[str | None]) -> list[JsonObject]:
+        """The token sources that a volume with tokens at these paths lacks.
+
+        The first is there wherever an injection put it; the second is known by its path.
+        """
+        tokens = [] if present else [self._token(TOKEN_PATH)]
+        if self.legacy and LEGACY_TOKEN_PATH not in present:
+            tokens.append(self._token(LEGACY_TOKEN_PATH))
+        return tokens
 
     def _token(self, path: str) -> JsonObject:
-        return {_TOKEN: {"path": path, "expirationSeconds": self.expiration, "audience": self.audience}}
+        return {"serviceAccountToken": {"path": path, "expirationSeconds": self.expiration, "audience": self.audience}}
 
 
 class TokenMount(msgspec.Struct, frozen=True):
@@ -162,9 +163,9 @@ def _recognise(mount: VolumeMount, path: str, volume: Volume | None) -> TokenMou
         return TokenMount(name, TOKEN_FILE, None) if lost else None
     found = None
     for _, token in _tokens(volume):
-        file = f"{path}/{token.get('path', '')}"
+        file = f"{path}/{token.path or ''}"
         if file == TOKEN_FILE or (found is None and file.startswith(_INSIDE)):
-            found = TokenMount(name, file, token.get("audience"))
+            found = TokenMount(name, file, token.audience)
     return found
 
 
@@ -172,13 +173,15 @@ def _is_token_volume(volume: Volume | None) -> bool:
     return volume is not None and volume.projected is not None
 
 
-def _tokens(volume: Volume) -> Iterator[tuple[int, JsonObject]]:
+def _tokens(volume: Volume) -> Iterator[tuple[int, TokenSource]]:
     """The token sources of a projected volume with their place; nothing for other volumes."""
-    sources: Sequence[JsonObject] = (volume.projected and volume.projected.sources) or ()
-    for place, source in enumerate(sources):
-        token = source.get(_TOKEN)
-        if isinstance(token, dict):
-            yield place, token
+    for place, source in enumerate(_sources(volume)):
+        if source.service_account_token is not None:
+            yield place, source.service_account_token
+
+
+def _sources(volume: Volume) -> list[Source]:
+    return (volume.projected and volume.projected.sources) or []
 
 
 def new_volume(name: str, content: TokenContent) -> JsonObject:
@@ -188,42 +191,41 @@ def new_volume(name: str, content: TokenContent) -> JsonObject:
 
 def plan_update(index: int, volume: Volume, content: TokenContent) -> VolumeUpdate:
     """What brings an injected volume up to date: audience, life, the second path, the CA; all else stays."""
-    sources: Sequence[JsonObject] = (volume.projected and volume.projected.sources) or ()
+    sources = _sources(volume)
     update = VolumeUpdate(index, whole=not sources)
     paths = set()
     for place, token in _tokens(volume):
-        paths.add(token.get("path"))
-        update.members.extend(
-            (place, member, value) for member, value in content.members().items() if token.get(member) != value
-        )
-    wanted = content.sources() if not paths else [source for source in content.sources() if _is_missing(source, paths)]
-    update.added.extend(source for source in wanted if _TOKEN in source)
+        paths.add(token.path)
+        if token.audience != content.audience:
+            update.members.append((place, "audience", content.audience))
+        if token.expiration_seconds != content.expiration:
+            update.members.append((place, "expirationSeconds", content.expiration))
+    update.added.extend(content.missing_tokens(paths))
     _plan_ca(update, sources, content.ca_source)
     return update
 
 
-def _is_missing(source: JsonObject, paths: set[Any]) -> bool:
-    """Whether the second path lacks its token; the first is wherever the injection put it."""
-    return source.get(_TOKEN, {}).get("path") == LEGACY_TOKEN_PATH and LEGACY_TOKEN_PATH not in paths
-
-
-def _plan_ca(update: VolumeUpdate, sources: Sequence[JsonObject], wanted: JsonObject | None) -> None:
+def _plan_ca(update: VolumeUpdate, sources: list[Source], wanted: JsonObject | None) -> None:
     """A CA that is no longer asked for stays: variables of the earlier pass may name its file."""
     if wanted is None:
         return
     places = [place for place, source in enumerate(sources) if _projects_ca(source)]
     if not places:
         update.added.append(wanted)
-    elif not _covers(sources[places[0]], wanted):
+    elif not _covers(_document(sources[places[0]]), wanted):
         update.replaced.append((places[0], wanted))
 
 
-def _projects_ca(source: JsonObject) -> bool:
-    bundle, config_map = source.get("clusterTrustBundle"), source.get("configMap")
-    if isinstance(bundle, dict):
-        return bundle.get("path") == CA_PATH
-    items = config_map.get("items") if isinstance(config_map, dict) else None
-    return any(isinstance(item, dict) and item.get("path") == CA_PATH for item in items or ())
+def _projects_ca(source: Source) -> bool:
+    if source.cluster_trust_bundle is not None:
+        return source.cluster_trust_bundle.get("path") == CA_PATH
+    items = (source.config_map or {}).get("items")
+    return isinstance(items, list) and any(isinstance(item, dict) and item.get("path") == CA_PATH for item in items)
+
+
+def _document(source: Source) -> JsonObject:
+    """The part of a source that may hold a CA, as it stands in the Pod."""
+    return {"configMap": source.config_map, "clusterTrustBundle": source.cluster_trust_bundle}
 
 
 def _covers(actual: Any, wanted: Any) -> bool:  # noqa: ANN401  # any JSON value

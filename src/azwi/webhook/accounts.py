@@ -107,7 +107,10 @@ class ManifestAccounts:
         # Only needed without an API server, and not small.
         from azwi.cluster.manifests import read_manifests  # noqa: PLC0415
 
-        return index_accounts(read_manifests(self._path))
+        accounts = index_accounts(read_manifests(self._path))
+        if not accounts:
+            raise ManifestError(f"{self._path} holds no ServiceAccount", hint="add the accounts that Pods name")
+        return accounts
 
     def _look(self) -> tuple[object, ...]:
         from azwi.cluster.manifests import list_files  # noqa: PLC0415

@@ -29,6 +29,7 @@ _OK: Final = 200
 _NOT_FOUND: Final = 404
 _METHOD_NOT_ALLOWED: Final = 405
 _TOO_LARGE: Final = 413
+_INTERNAL: Final = 500
 _UNAVAILABLE: Final = 503
 
 _JSON: Final = (b"content-type", b"application/json")
@@ -70,10 +71,19 @@ class AdmissionApp:
             await self._refuse(send, Refusal("too-large", message, _TOO_LARGE))
             return
         started = perf_counter()
-        answer = answer_review(body, self._accounts, self._settings)
+        answer = self._answer(body)
         self._metrics.observe(answer, perf_counter() - started)
         _log(answer)
         await respond(send, _OK, answer.body, _JSON)
+
+    def _answer(self, body: bytes) -> Answer:
+        """The answer, also where we are wrong: a defect refuses one Pod and says so, and the next one is served."""
+        try:
+            return answer_review(body, self._accounts, self._settings)
+        except Exception:
+            log.exception("review failed, this is a defect")
+            refusal = Refusal("internal", "azwi-webhook has a defect and logged it; please report it", _INTERNAL)
+            return Answer(render_refused(Envelope(), refusal), REFUSED, Envelope(), reason=refusal.reason)
 
     async def _refuse(self, send: Send, refusal: Refusal) -> None:
         """Answer a request that is no review; the rest of its body is not read, so the connection ends."""
