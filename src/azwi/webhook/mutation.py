@@ -19,6 +19,8 @@ MUTATED = "mutated"
 UNCHANGED = "unchanged"
 REFUSED = "refused"
 
+INTERNAL_ERROR = 500
+
 
 class Answer(msgspec.Struct, frozen=True):
     """The answer's bytes, and what metrics and logs tell of it.
@@ -55,6 +57,14 @@ def answer_review(body: bytes, accounts: Accounts, settings: Settings) -> Answer
         namespace,
         warnings=tuple(verdict.warnings),
     )
+
+
+def answer_defect(body: bytes) -> Answer:
+    """The answer to a review that we failed at; still about that review, so that its author reads it."""
+    parsed = parse_review(body)
+    envelope = parsed[0] if isinstance(parsed, tuple) else parsed.envelope
+    refusal = Refusal("internal", "azwi-webhook has a defect and logged it; please report it", INTERNAL_ERROR)
+    return Answer(render_refused(envelope, refusal), REFUSED, envelope, reason=refusal.reason)
 
 
 def account_missing(namespace: str, name: str) -> Refusal:

@@ -10,7 +10,7 @@ from azwi.admission.verdict import Refusal
 from azwi.contract import MAX_REVIEW_BYTES, WEBHOOK_PATH
 from azwi.log import logger
 from azwi.webhook.metrics import CONTENT_TYPE, Metrics
-from azwi.webhook.mutation import REFUSED, Answer, answer_review
+from azwi.webhook.mutation import REFUSED, Answer, answer_defect, answer_review
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -29,7 +29,6 @@ _OK: Final = 200
 _NOT_FOUND: Final = 404
 _METHOD_NOT_ALLOWED: Final = 405
 _TOO_LARGE: Final = 413
-_INTERNAL: Final = 500
 _UNAVAILABLE: Final = 503
 
 _JSON: Final = (b"content-type", b"application/json")
@@ -82,8 +81,7 @@ class AdmissionApp:
             return answer_review(body, self._accounts, self._settings)
         except Exception:
             log.exception("review failed, this is a defect")
-            refusal = Refusal("internal", "azwi-webhook has a defect and logged it; please report it", _INTERNAL)
-            return Answer(render_refused(Envelope(), refusal), REFUSED, Envelope(), reason=refusal.reason)
+            return answer_defect(body)
 
     async def _refuse(self, send: Send, refusal: Refusal) -> None:
         """Answer a request that is no review; the rest of its body is not read, so the connection ends."""
