@@ -1,10 +1,13 @@
-"""The commands that play the whole system on one machine: demo and emulator."""
+"""The commands that play the whole system on one machine: demo, emulator, inject."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
+
+from azwi.errors import ManifestError
 
 
 @click.command()
@@ -24,6 +27,58 @@ def demo(examples: Path | None) -> int:
     from azwi.local.demo import find_examples, run_demo  # noqa: PLC0415
 
     return run_demo(examples or find_examples(), Console(highlight=False))
+
+
+@click.command()
+@click.option("-f", "--filename", "source", required=True, help="File with the manifests, or - for standard input.")
+@click.option("--service-accounts", type=click.Path(path_type=Path), help="File with more ServiceAccount manifests.")
+@click.option("--tenant-id", help="Tenant of the Pods; AZURE_TENANT_ID when left out.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["yaml", "json", "patch"]),
+    default="yaml",
+    show_default=True,
+    help="What to print.",
+)
+def inject(source: str, service_accounts: Path | None, tenant_id: str | None, output: str) -> int:
+    """Do to manifests what the webhook would do, without a cluster.
+
+    Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, ReplicationControllers, Jobs, CronJobs and Lists of
+    them; the labelled ones change. Service accounts are taken from the manifests themselves, too. Warnings go to
+    stderr; ends with 1 when a Pod would be refused.
+    """
+    import os  # noqa: PLC0415
+
+    from azwi.local.inject import Output, inject_manifests, read_accounts  # noqa: PLC0415
+    from azwi.webhook.settings import read_settings  # noqa: PLC0415
+
+    environment = dict(os.environ)
+    if tenant_id is not None:
+        environment["AZURE_TENANT_ID"] = environment["CONFIG_AZURE_TENANT_ID"] = tenant_id
+    settings = read_settings([], environment, lambda path: Path(path).read_bytes()).admission
+    where, content = ("standard input", sys.stdin.buffer.read()) if source == "-" else (source, _read(Path(source)))
+    sources = [(content, where)]
+    if service_accounts is not None:
+        sources.append((_read(service_accounts), str(service_accounts)))
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as problem:
+        raise ManifestError(f"{where} is no UTF-8 text") from problem
+    result = inject_manifests(text, where, read_accounts(sources), settings, Output(output))
+    for warning in result.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    click.echo(result.text, nl=False)
+    for refusal in result.refusals:
+        click.echo(f"Error: {refusal}", err=True)
+    return 1 if result.refusals else 0
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise ManifestError(f"{path} cannot be read: {problem.strerror}") from problem
 
 
 @click.command()

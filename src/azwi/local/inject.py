@@ -1,0 +1,166 @@
+"""What the webhook would do to manifests, without a cluster: text in, text out, with comments and order kept."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+import jsonpatch
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from azwi.admission.injection import plan_injection
+from azwi.admission.patch import render_patch
+from azwi.admission.pod import Pod
+from azwi.admission.verdict import Refusal
+from azwi.cluster.manifests import Manifest, parse_manifests
+from azwi.errors import ManifestError
+from azwi.local.workloads import PodTemplate, find_templates, has_shared_parts
+from azwi.webhook.accounts import AccountKey, index_accounts
+from azwi.webhook.mutation import account_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from azwi.admission.serviceaccount import ServiceAccount
+    from azwi.admission.settings import Settings
+
+_NEVER_WRAP: Final = 1 << 16
+# A key with a list below it: how far the dash is indented beyond the key.
+_FIRST_LIST: Final = re.compile(r"^( *)(?:- )?[^\s#-][^#\n]*:[ ]*(?:#.*)?\n( *)- ", re.MULTILINE)
+
+
+class Output(StrEnum):
+    """What is printed."""
+
+    YAML = "yaml"
+    JSON = "json"
+    PATCH = "patch"
+
+
+@dataclass(slots=True)
+class Injected:
+    """The manifests afterwards, and what is to be told: warnings, and Pods that the webhook would refuse."""
+
+    text: str = ""
+    warnings: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+
+
+def read_accounts(sources: Iterable[tuple[bytes, str]]) -> dict[AccountKey, ServiceAccount]:
+    """The service accounts of several files, by namespace and name.
+
+    Args:
+        sources: Each file's content and name.
+
+    Raises:
+        ManifestError: One cannot be read, or an account is there twice.
+    """
+    manifests: list[Manifest] = [manifest for content, where in sources for manifest in parse_manifests(content, where)]
+    return index_accounts(manifests)
+
+
+def inject_manifests(
+    text: str, where: str, accounts: dict[AccountKey, ServiceAccount], settings: Settings, output: Output
+) -> Injected:
+    """Do to each labelled Pod and Pod template what the webhook would do.
+
+    A Pod that would be refused stays as it is and is told. A Pod template that uses YAML's aliases is written out in
+    full, because two containers may not share one list once one of them gets more.
+
+    Args:
+        text: YAML or JSON; one document, many, or Lists.
+        where: The file's name, for errors.
+        accounts: All service accounts that are known.
+        settings: The webhook's.
+        output: What to give.
+
+    Raises:
+        ManifestError: The text holds no manifests.
+    """
+    yaml = _round_trip(text)
+    documents = _load(yaml, text, where)
+    result, patches = Injected(), []
+    for number, document in enumerate(documents, 1):
+        place = f"{where}, document {number}"
+        has_shared_parts(document, place)
+        patches += [
+            _inject(template, accounts, settings, place, result)
+            for template in find_templates(document, place)
+            if template.labelled
+        ]
+    result.text = _print(yaml, documents, patches, output)
+    return result
+
+
+def _inject(
+    template: PodTemplate,
+    accounts: dict[AccountKey, ServiceAccount],
+    settings: Settings,
+    where: str,
+    result: Injected,
+) -> dict[str, Any]:
+    """Change one template in place; gives its patch for -o patch."""
+    try:
+        pod = msgspec.json.decode(_plain(template.document), type=Pod)
+    except msgspec.ValidationError as problem:
+        raise ManifestError(f"{where}, {template.workload} cannot be read as a Pod: {problem}") from problem
+    name = pod.service_account_name
+    account = accounts.get((template.namespace, name))
+    verdict = account_missing(template.namespace, name) if account is None else plan_injection(pod, account, settings)
+    if isinstance(verdict, Refusal):
+        result.refusals.append(f"{template.workload}: {verdict.message}")
+        return {"workload": template.workload, "refused": verdict.message}
+    result.warnings += [f"{template.workload}: {warning.text}" for warning in verdict.warnings]
+    operations = render_patch(pod, verdict)
+    if operations and has_shared_parts(template.document, where):
+        plain = json.loads(_plain(template.document))
+        template.document.clear()
+        template.document.update(plain)
+        result.warnings.append(f"{template.workload}: its YAML aliases are written out")
+    jsonpatch.apply_patch(template.document, json.loads(msgspec.json.encode(operations)), in_place=True)
+    return {"workload": template.workload, "patch": operations}
+
+
+def _plain(document: object) -> bytes:
+    """The document as JSON; dates that YAML read become the text they were."""
+    return json.dumps(document, default=str).encode()
+
+
+def _round_trip(text: str) -> YAML:
+    """A YAML that writes as the text is written: quotes, line lengths, and how far lists are indented."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = _NEVER_WRAP
+    first = _FIRST_LIST.search(text)
+    offset = len(first[2]) - len(first[1]) if first else 0
+    yaml.indent(mapping=2, sequence=2 + max(offset, 0), offset=max(offset, 0))
+    yaml.explicit_start = text.startswith("---")
+    return yaml
+
+
+def _load(yaml: YAML, text: str, where: str) -> list[Any]:
+    try:
+        documents = [document for document in yaml.load_all(text) if document is not None]
+    except (YAMLError, ValueError, RecursionError) as problem:
+        detail = " ".join(str(problem).split()) or type(problem).__name__
+        raise ManifestError(f"{where} is no YAML or JSON: {detail}") from problem
+    if not documents:
+        raise ManifestError(f"{where} holds no manifest")
+    return documents
+
+
+def _print(yaml: YAML, documents: list[Any], patches: list[dict[str, Any]], output: Output) -> str:
+    if output is Output.PATCH:
+        return json.dumps(patches, indent=2) + "\n"
+    if output is Output.JSON:
+        whole = documents[0] if len(documents) == 1 else {"apiVersion": "v1", "kind": "List", "items": documents}
+        return json.dumps(whole, indent=2, default=str) + "\n"
+    stream = io.StringIO()
+    yaml.dump_all(documents, stream)
+    return stream.getvalue()
