@@ -149,8 +149,9 @@ def effect(pod: JsonObject) -> JsonObject:
 
 
 def authors_part(pod: JsonObject) -> JsonObject:
-    """The Pod without what an earlier injection keeps up to date: audience and life of the token in its volume."""
+    """The Pod without what an earlier injection keeps up to date: audience and life of the token, and the stamp."""
     kept: JsonObject = json.loads(json.dumps(pod))
+    ((kept.get("metadata") or {}).get("annotations") or {}).pop(STAMP, None)
     for volume in kept["spec"].get("volumes") or ():
         if volume["name"].startswith("azure-workload-identity-reserved-"):
             for source in (volume.get("projected") or {}).get("sources") or ():
