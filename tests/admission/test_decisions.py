@@ -33,7 +33,7 @@ from azwi.admission.settings import (
     Resources,
     uses_native_sidecar,
 )
-from azwi.webhook.mutation import answer_review
+from azwi.webhook.mutation import answer_defect, answer_review
 from vectors import Known, containers, token_of
 
 PROXY = {"inject-proxy-sidecar": "true"}
@@ -829,3 +829,18 @@ def test_what_cannot_be_read_is_told(body: bytes, reason: str, words: str) -> No
     assert answer.reason == reason
     assert response["status"]["code"] == 400
     assert words in response["status"]["message"]
+
+
+def test_a_review_of_nothing_with_a_wrong_field_is_told() -> None:
+    """R 2.3: `request` null beside a field of a wrong type."""
+    answer = answer_review(b'{"request": null, "apiVersion": 7}', Known(), SETTINGS)
+
+    assert answer.reason == "bad-review"
+
+
+def test_a_defect_is_answered_about_its_review() -> None:
+    """What cannot be read is answered as ever; what can, with the review's uid."""
+    for body, uid in ((b"{", ""), (b'{"request": {"uid": "u", "object": {}}}', "u")):
+        response = json.loads(answer_defect(body).body)["response"]
+
+        assert (response["uid"], response["status"]["code"]) == (uid, 500)

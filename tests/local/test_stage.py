@@ -84,4 +84,4 @@ def test_what_does_not_come_up_is_told(stage: Stage, tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="no Pod nobody"):
         stage.pod("nobody")
     with pytest.raises(LocalError, match="did not read the changed service account"):
-        stage.start_pod_when(stage.pod("orders"), "somebody")
+        stage.start_pod_when(stage.pod("orders"), "somebody", seconds=0.2)

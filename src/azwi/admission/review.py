@@ -113,9 +113,8 @@ def _explain(body: bytes, problem: Exception) -> tuple[Envelope, Refusal]:
         return Envelope(), Refusal("bad-review", f"the AdmissionReview cannot be read: {wrong}")
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as wrong:
         return Envelope(), Refusal("bad-json", f"couldn't get version/kind; json parse error: {wrong}")
-    request = review.request
-    if request is None:
-        return Envelope(), Refusal("bad-review", f"the AdmissionReview cannot be read: {problem}")
+    # Only what is in the request is read more closely than here, so there is one.
+    request = review.request or _RawRequest()
     envelope = Envelope(review.api_version, review.kind, request.uid or "")
     try:
         meta = _decode_type(request.object)

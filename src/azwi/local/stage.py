@@ -240,19 +240,19 @@ class Stage:
             claims.append(jwt.decode(minted, options={"verify_signature": False}))
         return RunningPod(admitted, volumes, claims)
 
-    def start_pod_when(self, pod: JsonObject, client_id: str) -> RunningPod:
-        """The same, once the webhook injects that client id.
+    def start_pod_when(self, pod: JsonObject, client_id: str, seconds: float = RELOAD_DEADLINE) -> RunningPod:
+        """The same, once the webhook injects that client id, for which it gets so many seconds.
 
         Raises:
             LocalError: It does not within the deadline.
         """
-        deadline = time.monotonic() + RELOAD_DEADLINE
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             variables = find_container(self.admit(pod).pod, "app").get("env") or ()
             if {"name": "AZURE_CLIENT_ID", "value": client_id} in variables:
                 return self.start_pod(pod)
             time.sleep(0.1)
-        raise LocalError(f"the webhook did not read the changed service account within {RELOAD_DEADLINE:.0f} s")
+        raise LocalError(f"the webhook did not read the changed service account within {seconds:g} s")
 
     # --- The container's program ------------------------------------------------------------------------
 
