@@ -8,16 +8,14 @@ import msgspec
 
 from azwi.admission.pod import View
 from azwi.admission.serviceaccount import ServiceAccount, read_service_account
-from azwi.errors import AzwiError, ManifestError
-from azwi.log import logger
+from azwi.errors import ManifestError
+from azwi.webhook.files import FollowedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from azwi.cluster.manifests import Manifest
-
-log = logger("webhook")
 
 AccountKey = tuple[str, str]  # namespace, name
 
@@ -65,20 +63,21 @@ def index_accounts(manifests: Iterable[Manifest]) -> dict[AccountKey, ServiceAcc
 
 
 class ManifestAccounts:
-    """Service accounts from a file or folder, read again when it changes.
-
-    A change that cannot be read is logged and the accounts read before stay.
-    """
+    """Service accounts from a file or folder, read again when it changes."""
 
     def __init__(self, path: Path) -> None:
         """Read the manifests.
 
         Raises:
-            ManifestError: They cannot be read.
+            ManifestError: They cannot be read, or hold no ServiceAccount.
         """
+        # Only needed without an API server, and not small.
+        from azwi.cluster.manifests import list_files  # noqa: PLC0415
+
         self._path = path
-        self._signature = self._look()
-        self._accounts = self._read()
+        self._accounts: dict[AccountKey, ServiceAccount] = {}
+        self._files = FollowedFiles("service accounts", lambda: list_files(path), self._read)
+        self.refresh = self._files.refresh
 
     def find(self, namespace: str, name: str) -> ServiceAccount | None:
         """The account, None where there is none."""
@@ -88,35 +87,10 @@ class ManifestAccounts:
         """How many accounts are known."""
         return len(self._accounts)
 
-    def refresh(self) -> None:
-        """Read the manifests again if a file has changed."""
-        try:
-            signature = self._look()
-            if signature == self._signature:
-                return
-            self._signature = signature
-            self._accounts = self._read()
-        except AzwiError as problem:
-            log.exception(
-                "service accounts cannot be read again, the old ones stay", extra={"fields": {"error": problem}}
-            )
-        else:
-            log.info("service accounts read again", extra={"fields": {"accounts": len(self)}})
-
-    def _read(self) -> dict[AccountKey, ServiceAccount]:
-        # Only needed without an API server, and not small.
+    def _read(self) -> None:
         from azwi.cluster.manifests import read_manifests  # noqa: PLC0415
 
         accounts = index_accounts(read_manifests(self._path))
         if not accounts:
             raise ManifestError(f"{self._path} holds no ServiceAccount", hint="add the accounts that Pods name")
-        return accounts
-
-    def _look(self) -> tuple[object, ...]:
-        from azwi.cluster.manifests import list_files  # noqa: PLC0415
-
-        try:
-            states = [(file, file.stat()) for file in list_files(self._path)]
-        except OSError as problem:
-            raise ManifestError(f"{self._path} cannot be read: {problem.strerror}") from problem
-        return tuple((file, state.st_mtime_ns, state.st_size, state.st_ino) for file, state in states)
+        self._accounts = accounts

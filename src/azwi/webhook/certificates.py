@@ -7,12 +7,10 @@ import warnings
 from typing import TYPE_CHECKING, Final
 
 from azwi.errors import ConfigurationError
-from azwi.log import logger
+from azwi.webhook.files import FollowedFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-log = logger("webhook")
 
 CERTIFICATE: Final = "tls.crt"
 KEY: Final = "tls.key"
@@ -28,8 +26,7 @@ _VERSIONS: Final = {
 class CertificateFiles:
     """A TLS context that follows tls.crt and tls.key of a folder.
 
-    A new certificate serves new connections; connections that are open go on. A pair that cannot be read or does not
-    match is logged and the one before stays.
+    A new certificate serves new connections; connections that are open go on.
     """
 
     def __init__(self, folder: Path, min_version: str) -> None:
@@ -42,7 +39,6 @@ class CertificateFiles:
         Raises:
             ConfigurationError: The pair cannot be read.
         """
-        self._folder = folder
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with warnings.catch_warnings():
             # Old versions are the operator's choice; OpenSSL still refuses them unless its policy allows them.
@@ -50,41 +46,22 @@ class CertificateFiles:
             self.context.minimum_version = _VERSIONS[min_version]
         # The API server speaks HTTP/1.1 to webhooks.
         self.context.set_alpn_protocols(["http/1.1"])
-        self._signature = self._look()
-        self._load()
-
-    def refresh(self) -> None:
-        """Load the pair again if a file has changed."""
-        try:
-            signature = self._look()
-            if signature == self._signature:
-                return
-            self._signature = signature
-            self._load()
-        except ConfigurationError as problem:
-            fields = {"error": str(problem)}
-            log.error("certificate cannot be loaded again, the old one stays", extra={"fields": fields})  # noqa: TRY400
-        else:
-            log.info("certificate loaded again", extra={"fields": {"folder": str(self._folder)}})
-
-    def _look(self) -> tuple[object, ...]:
-        try:
-            states = [(self._folder / name).stat() for name in (CERTIFICATE, KEY)]
-        except OSError as problem:
-            raise ConfigurationError(
-                f"no certificate: {self._folder / CERTIFICATE} and {KEY} cannot be read: {problem.strerror}",
-                hint="--webhook-cert-dir names the folder",
-            ) from problem
-        return tuple((state.st_mtime_ns, state.st_size, state.st_ino) for state in states)
+        self._pair = (folder / CERTIFICATE, folder / KEY)
+        self.refresh = FollowedFiles("certificate", lambda: self._pair, self._load).refresh
 
     def _load(self) -> None:
-        pair = (self._folder / CERTIFICATE, self._folder / KEY)
+        certificate, key = self._pair
         try:
             # On a context of its own first: a pair that does not match must not half replace the one in use.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*pair)
-            self.context.load_cert_chain(*pair)
-        except (OSError, ValueError) as problem:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+            self.context.load_cert_chain(certificate, key)
+        except (ssl.SSLError, ValueError) as problem:
             raise ConfigurationError(
-                f"{pair[0]} and {KEY} are no certificate with its key: {problem}",
+                f"{certificate} and {KEY} are no certificate with its key: {problem}",
                 hint="both must be PEM, the chain with the leaf first",
+            ) from problem
+        except OSError as problem:
+            raise ConfigurationError(
+                f"no certificate: {certificate} and {KEY} cannot be read: {problem.strerror}",
+                hint="--webhook-cert-dir names the folder",
             ) from problem
