@@ -1,8 +1,8 @@
 """Every name the outside sees: labels, annotations, variables, paths, ports, defaults, ranges.
 
 A name that stands here is an interface: workloads, charts and SDKs depend on its exact spelling. No other
-module spells one of them out. Sources: `R` is reference-behaviour (the Go implementation, v1.6.0), `D` is
-docs/differences.md by item number.
+module spells one of them out. Sources: `R` is docs/reference-behaviour.md by section (the Go implementation, v1.6.0),
+`D` is docs/differences.md by item number.
 """
 
 from __future__ import annotations

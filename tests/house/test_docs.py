@@ -52,3 +52,15 @@ def test_no_document_names_a_difference_that_is_not_listed() -> None:
 
     assert named
     assert named <= listed
+
+
+def test_no_source_names_a_section_that_does_not_exist() -> None:
+    """Each "R n" in the code is a section of docs/reference-behaviour.md."""
+    text = (ROOT / "docs" / "reference-behaviour.md").read_text()
+    sections = set(re.findall(r"^##+ (\d+(?:\.\d+)?)", text, re.MULTILINE))
+    code = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+
+    named = set(re.findall(r"\bR (\d+(?:\.\d+)?)\b", code))
+
+    assert named
+    assert named <= sections

@@ -1,7 +1,7 @@
 """The token endpoint of the Instance Metadata Service: requests in, answers out, without I/O.
 
 Sources: [VM] "How to use managed identities for Azure resources on an Azure VM to acquire an access token"; [IMDS]
-"Azure Instance Metadata Service for virtual machines"; [R 5] reference-behaviour.md section 5; [D n] item n of
+"Azure Instance Metadata Service for virtual machines"; [R 5] docs/reference-behaviour.md section 5; [D n] item n of
 docs/differences.md.
 """
 
