@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
 import threading
@@ -16,9 +15,9 @@ import msgspec
 import pytest
 import trustme
 
+from azwi.emulator.client import EmulatorClient, emulate
 from azwi.emulator.issuer import TokenOrder, discovery_document, jwks, mint_token, token_claims
 from azwi.emulator.keys import SigningKey, generate_cluster_key
-from azwi.emulator.server import Addresses, EmulatorSettings, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +30,11 @@ TENANT = "11111111-1111-1111-1111-111111111111"
 ORDERS = "22222222-2222-2222-2222-222222222222"
 STRAYS = "33333333-3333-3333-3333-333333333333"
 BARE = "44444444-4444-4444-4444-444444444444"
+CATALOGUE = "55555555-5555-5555-5555-555555555555"
+BILLING = "66666666-6666-6666-6666-666666666666"
+OFF = "77777777-7777-7777-7777-777777777777"
+MODERN = "88888888-8888-8888-8888-888888888888"
+STOCK = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
 SUBJECT = "system:serviceaccount:shop:orders"
 AUDIENCE = "api://AzureADTokenExchange"
 ISSUERS = ("good", "impostor", "plain", "garbage", "keyless", "huge", "moved", "missing")
@@ -126,10 +130,19 @@ def state_file(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Path:
                     {"clientId": ORDERS, "displayName": "orders", "federatedCredentials": [orders]},
                     {"clientId": STRAYS, "displayName": "strays", "federatedCredentials": strays},
                     {"clientId": BARE, "displayName": "bare"},
+                    {"clientId": OFF, "displayName": "off", "disabled": True, "federatedCredentials": [orders]},
+                    {"clientId": MODERN, "accessTokenVersion": 2},
+                ],
+                "managedIdentities": [
+                    {"name": "catalogue", "clientId": CATALOGUE, "federatedCredentials": [orders]},
+                    {"name": "billing", "clientId": BILLING},
                 ],
             }
         ],
-        "resources": ["api://listed"],
+        "resources": [
+            "api://listed",
+            {"identifier": "api://stock", "clientId": STOCK, "accessTokenVersion": 2},
+        ],
     }
     path = tmp_path_factory.mktemp("state") / "state.yaml"
     path.write_text(json.dumps(state))  # JSON is YAML
@@ -137,31 +150,14 @@ def state_file(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Path:
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory, state_file: Path, site: Site) -> Iterator[Addresses]:
+def emulator(tmp_path_factory: pytest.TempPathFactory, state_file: Path, site: Site) -> Iterator[EmulatorClient]:
     """A running emulator that also trusts the site's certificate authority."""
-    settings = EmulatorSettings(state_file, tmp_path_factory.mktemp("emulator"), trust=site.ca_file)
-    started: list[tuple[Addresses, asyncio.AbstractEventLoop, asyncio.Event]] = []
-    ready = threading.Event()
-
-    async def run() -> None:
-        try:
-            async with serving(settings) as addresses:
-                stop = asyncio.Event()
-                started.append((addresses, asyncio.get_running_loop(), stop))
-                ready.set()
-                await stop.wait()
-        finally:
-            ready.set()
-
-    with _thread(lambda: asyncio.run(run())):
-        assert ready.wait(10)
-        addresses, loop, stop = started[0]
-        yield addresses
-        loop.call_soon_threadsafe(stop.set)
+    with emulate(state_file, tmp_path_factory.mktemp("emulator"), imds_port=0, trust=site.ca_file) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
-def http(emulator: Addresses) -> Iterator[httpx2.Client]:
+def http(emulator: EmulatorClient) -> Iterator[httpx2.Client]:
     """A plain HTTP client that trusts the emulator's authority."""
     context = ssl.create_default_context(cafile=str(emulator.ca_file))
     with httpx2.Client(verify=context, base_url=emulator.authority) as client:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from azwi.emulator.directory import parse_state, resolve_own_issuer
+from azwi.emulator.directory import resolve_own_issuer
+from azwi.emulator.state import parse_state
 from azwi.errors import ManifestError
 
 TENANT = "AAAAAAAA-1111-1111-1111-111111111111"
@@ -46,7 +47,7 @@ def test_a_state_becomes_a_directory() -> None:
         ("https://localhost:1/cluster", "api://AzureADTokenExchange"),
         ("https://a.example/b/", "api://x"),
     ] == [(credential.issuer, credential.audience) for credential in application.credentials]
-    assert directory.knows_resource(tenant, "api://listed")
+    assert directory.resource(tenant, "api://listed")
     assert directory.tenant("") is None
 
 
@@ -129,5 +130,5 @@ def test_tenants_and_applications_are_unique() -> None:
 def test_an_application_has_at_most_twenty_credentials() -> None:
     """Entra's limit holds here, too."""
     many = [{"name": f"name-{number}", "issuer": "cluster", "subject": str(number)} for number in range(21)]
-    with pytest.raises(ManifestError, match=r"21 are too many, an application has at most 20"):
+    with pytest.raises(ManifestError, match=r"21 are too many, an identity has at most 20"):
         parse_state(_changed(f"{APP}.federatedCredentials", many), "state.yaml")

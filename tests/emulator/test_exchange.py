@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from azwi.emulator import exchange
 from azwi.emulator.assertion import UnverifiedAssertion, read_unverified
-from azwi.emulator.directory import Application, Directory, FederatedCredential, Tenant
+from azwi.emulator.directory import Application, Directory, FederatedCredential, Resource, Tenant
 from azwi.emulator.faults import Fault
 from azwi.emulator.keys import SigningKey, base64url, read_jwks, sign
 
@@ -105,8 +105,8 @@ def test_scopes_name_one_resource(expected: str | int, scope: str) -> None:
         "scope": scope,
     }
     tenant = _tenant(PROD)
-    result = exchange.examine(form, tenant, Directory((tenant,), frozenset({"api://listed"})))
-    assert expected == (result.code if isinstance(result, Fault) else result.resource)
+    result = exchange.examine(form, tenant, Directory((tenant,), {"api://listed": Resource()}))
+    assert expected == (result.code if isinstance(result, Fault) else result.grant.audience)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_unreadable_assertions_are_refused(code: int, header: bytes, claims: byt
         "scope": "https://vault.azure.net/.default",
     }
     tenant = _tenant(PROD)
-    assert code == _code(exchange.examine(form, tenant, Directory((tenant,), frozenset())))
+    assert code == _code(exchange.examine(form, tenant, Directory((tenant,))))
 
 
 @pytest.mark.parametrize("compact", ["", "..", "a.b", "a.b.c.d", "é.é.é", "a b.c d.e f", "e30.e30.e30", "é" * 3 + ".."])
@@ -162,7 +162,7 @@ def test_no_form_is_an_exception(body: bytes) -> None:
     """Whatever is posted as a form, it has parameters or is refused."""
     form = exchange.read_form(exchange.FORM, body)
     tenant = _tenant(PROD)
-    result = form if isinstance(form, Fault) else exchange.examine(form, tenant, Directory((tenant,), frozenset()))
+    result = form if isinstance(form, Fault) else exchange.examine(form, tenant, Directory((tenant,)))
     assert isinstance(result, Fault)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import string
+from pathlib import Path
 
 import pytest
 
@@ -47,7 +49,9 @@ def test_a_fault_renders_as_entra_does(name: str) -> None:
 def test_only_failed_client_authentication_is_401(name: str) -> None:
     """The HTTP status follows from the OAuth error (RFC 6749 section 5.2)."""
     kind = KINDS[name]
-    assert (401 if kind.error == "invalid_client" else 400) == kind.status
+    expected = {"invalid_client": 401, "temporarily_unavailable": kind.status}
+    assert expected.get(kind.error, 400) == kind.status
+    assert (kind.error == "temporarily_unavailable") == (kind.status in {429, 503})
 
 
 def test_the_subject_is_quoted_as_entra_words_it() -> None:
@@ -57,3 +61,13 @@ def test_the_subject_is_quoted_as_entra_words_it() -> None:
         "identity credential Subject, Audience and Issuer against the presented assertion. "
         "https://learn.microsoft.com/entra/workload-id/workload-identity-federation"
     ) == faults.NO_SUBJECT(subject="a{b}c").text
+
+
+def test_the_documentation_lists_every_code() -> None:
+    """docs/emulator.md has each code in the row of its status, and no other."""
+    rows: dict[str, set[int]] = {"400": set(), "401": set(), "429, 503": set()}
+    for code, kind in faults.BY_CODE.items():
+        rows["429, 503" if kind.status in {429, 503} else str(kind.status)].add(code)
+    text = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text()
+    found = re.findall(r"^\| (400|401|429, 503) \| ([\d, ]+) \|$", text, re.MULTILINE)
+    assert rows == {status: {int(code) for code in codes.split(", ")} for status, codes in found}

@@ -96,7 +96,7 @@ def test_other_paths_are_not_found(path: str, http: httpx2.Client) -> None:
 
 def test_documents_are_read_only(http: httpx2.Client) -> None:
     """A document cannot be written; the answer names the methods."""
-    answer = http.put("journal", content=b"x")
+    answer = http.put("emulator/journal", content=b"x")
     assert (405, "GET, HEAD") == (answer.status_code, answer.headers["allow"])
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from azwi.emulator.server import Addresses
+    from azwi.emulator.client import EmulatorClient
 
     Mint = Callable[..., str]
 
@@ -29,7 +29,7 @@ VAULT = "https://vault.azure.net/.default"
 
 
 @pytest.fixture
-def session(emulator: Addresses) -> Iterator[requests.Session]:
+def session(emulator: EmulatorClient) -> Iterator[requests.Session]:
     """MSAL's transport, closed after the test."""
     with requests.Session() as session:
         session.trust_env = False  # else REQUESTS_CA_BUNDLE wins over `verify`
@@ -38,7 +38,7 @@ def session(emulator: Addresses) -> Iterator[requests.Session]:
 
 
 @pytest.fixture
-def ask_msal(emulator: Addresses, session: requests.Session) -> Callable[..., dict[str, object]]:
+def ask_msal(emulator: EmulatorClient, session: requests.Session) -> Callable[..., dict[str, object]]:
     """One token request by a new MSAL application."""
 
     def asked(assertion: str, client_id: str = ORDERS, scope: str = VAULT, tenant: str = TENANT) -> dict[str, object]:
@@ -67,7 +67,7 @@ def _verify(http: httpx2.Client, token: str, configuration_url: str, audience: s
 
 
 def test_workload_identity_credential_gets_a_verifiable_token(
-    emulator: Addresses, http: httpx2.Client, mint: Mint, tmp_path: Path
+    emulator: EmulatorClient, http: httpx2.Client, mint: Mint, tmp_path: Path
 ) -> None:
     """azure-identity exchanges a projected token file for an access token that the published keys verify."""
     token_file = tmp_path / "azure-identity-token"
@@ -87,7 +87,9 @@ def test_workload_identity_credential_gets_a_verifiable_token(
     assert {"aud", "iss", "iat", "nbf", "exp", "aio", "idp", "rh", "uti"} <= claims.keys()
 
 
-def test_workload_identity_credential_raises_with_the_code(emulator: Addresses, mint: Mint, tmp_path: Path) -> None:
+def test_workload_identity_credential_raises_with_the_code(
+    emulator: EmulatorClient, mint: Mint, tmp_path: Path
+) -> None:
     """azure-identity passes AADSTS code and text on to the program."""
     token_file = tmp_path / "azure-identity-token"
     token_file.write_text(mint(account="stranger"))

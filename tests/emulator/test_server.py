@@ -17,7 +17,8 @@ import pytest
 from cryptography import x509
 
 from azwi.emulator.certificates import generate_authority, issue_server_certificate
-from azwi.emulator.server import EmulatorSettings, load_state, run
+from azwi.emulator.server import EmulatorSettings, run
+from azwi.emulator.statefile import load_state
 from azwi.errors import LocalError, ManifestError
 
 if TYPE_CHECKING:

@@ -233,7 +233,7 @@ def test_nothing_secret_is_logged_or_remembered(
     assert "granted" == fields[-1]["outcome"]
     own = [record for record in caplog.records if not record.name.startswith("http")]  # the test's client logs URLs
     logged = repr([vars(record) for record in own])
-    journal = http.get("journal").text
+    journal = http.get("emulator/journal").text
     assert '"path":"/cluster/[redacted]"' in journal
     for secret in (assertion, granted):
         assert secret not in journal

@@ -87,12 +87,34 @@ def _read(path: Path) -> bytes:
     "--dir", "folder", required=True, type=click.Path(path_type=Path), help="Folder for ca.crt and addresses."
 )
 @click.option("--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 for any free one.")
-def emulator(state: Path, folder: Path, port: int) -> int:
-    """Run a stand-in for Microsoft Entra on loopback.
+@click.option(
+    "--imds-port",
+    type=click.IntRange(0, 65535),
+    help="Port of a metadata service with the state's managed identities, in plain HTTP; none when left out.",
+)
+@click.option("--name", default="localhost", show_default=True, help="Host name in all addresses.")
+@click.option(
+    "--once",
+    is_flag=True,
+    help="Leave it running in the background unless DIR has a running one, and print its environment for a shell.",
+)
+def emulator(state: Path, folder: Path, port: int, imds_port: int | None, name: str, *, once: bool) -> int:
+    r"""Run a stand-in for Microsoft Entra on loopback.
 
-    It knows the tenants, applications and federated credentials of the state file, and issues service account tokens
-    for an emulated cluster. It is no identity provider: use it for tests and to learn. Ends on SIGTERM or Ctrl-C.
+    It knows the tenants, applications, managed identities and federated credentials of the state file, which it reads
+    again when it changes, and issues service account tokens for an emulated cluster. It is no identity provider: use
+    it for tests and to learn. Ends on SIGTERM or Ctrl-C.
+
+    \b
+    eval "$(azwi emulator --state entra.yaml --dir /tmp/entra --once)"
+    kill $AZWI_EMULATOR_PID
     """
     from azwi.emulator.server import EmulatorSettings, run  # noqa: PLC0415
 
-    return run(EmulatorSettings(state=state, folder=folder, port=port))
+    settings = EmulatorSettings(state=state, folder=folder, port=port, imds_port=imds_port, name=name)
+    if not once:
+        return run(settings)
+    from azwi.emulator.background import run_once  # noqa: PLC0415
+
+    click.echo(run_once(settings), nl=False)
+    return 0

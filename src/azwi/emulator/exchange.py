@@ -30,7 +30,7 @@ from azwi.emulator.faults import Fault
 from azwi.emulator.keys import JsonObject, PublicKeys, base64url
 
 if TYPE_CHECKING:
-    from azwi.emulator.directory import Application, Directory, FederatedCredential, Tenant
+    from azwi.emulator.directory import Application, Directory, FederatedCredential, Resource, Tenant
 
 FORM: Final = "application/x-www-form-urlencoded"
 GRANT_TYPE: Final = "client_credentials"
@@ -49,17 +49,28 @@ _JWT_TYPES: Final = frozenset({"", "jwt", "http://openid.net/specs/jwt/1.0"})
 _OPEN_ENDPOINTS: Final = frozenset({"common", "consumers"})
 _LAST_SECOND: Final = 253402300799  # 9999-12-31T23:59:59Z
 
+PUBLIC_CLOUD: Final = "https://login.microsoftonline.com"  # whose part an emulator of that name plays
+_STS: Final = "https://sts.windows.net"
+
 Form = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Who is to get a token for what; `audience` is the resource as it was asked for."""
+
+    tenant: Tenant
+    application: Application
+    audience: str
+    resource: Resource
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A request whose words are right; its assertion is not verified."""
 
-    tenant: Tenant
-    application: Application
+    grant: Grant
     credential: FederatedCredential
-    resource: str
     assertion: UnverifiedAssertion
 
 
@@ -96,21 +107,24 @@ def examine(form: Form, tenant: Tenant, directory: Directory) -> Candidate | Fau
     incomplete = _incomplete(form)
     if incomplete is not None:
         return incomplete
-    resource = _read_scope(form["scope"])
-    if isinstance(resource, Fault):
-        return resource
+    audience = _read_scope(form["scope"])
+    if isinstance(audience, Fault):
+        return audience
     application = tenant.application(form["client_id"])
     if application is None:
         return faults.APPLICATION_NOT_FOUND(client_id=form["client_id"], directory=tenant.name)
+    if application.disabled:
+        return faults.APPLICATION_DISABLED(client_id=application.client_id, display_name=application.display_name)
     assertion = _read_assertion(form, application)
     if isinstance(assertion, Fault):
         return assertion
     credential = match_credential(application, assertion)
     if isinstance(credential, Fault):
         return credential
-    if not directory.knows_resource(tenant, resource):
-        return faults.RESOURCE_NOT_FOUND(resource=resource, directory=tenant.name)
-    return Candidate(tenant, application, credential, resource, assertion)
+    resource = directory.resource(tenant, audience)
+    if resource is None:
+        return faults.RESOURCE_NOT_FOUND(resource=audience, directory=tenant.name)
+    return Candidate(Grant(tenant, application, audience, resource), credential, assertion)
 
 
 def _incomplete(form: Form) -> Fault | None:
@@ -134,7 +148,8 @@ def _read_scope(scope: str) -> str | Fault:
     bad = next((word for word in asked if not word.removesuffix(_DEFAULT_SUFFIX) or word == _bare(word)), None)
     if bad is not None:
         return faults.SCOPE_NOT_DEFAULT(scope=bad)
-    return _bare(asked[0]) if len(asked) == 1 else faults.SCOPE_INVALID(scope=scope)
+    resources = {_bare(word) for word in asked}
+    return _bare(asked[0]) if len(resources) == 1 else faults.SCOPE_INVALID(scope=scope)
 
 
 def _bare(scope: str) -> str:
@@ -228,41 +243,65 @@ def _precise(seconds: float) -> str:
 # --- 4. The token ---------------------------------------------------------------------------------------
 
 
-def access_token_claims(candidate: Candidate, base_url: str, now: float, seed: bytes) -> JsonObject:
-    """The claims of a version 1.0 access token for an application, as most resources get it.
+def access_token_claims(grant: Grant, base_url: str, now: float, seed: bytes) -> JsonObject:
+    """The claims of an access token for an application, in the version that its resource wants.
 
     Args:
-        candidate: The request, by now verified.
-        base_url: The emulator's own, without a trailing slash; stands for https://sts.windows.net.
+        grant: Who gets it for what; by now verified.
+        base_url: The emulator's own, without a trailing slash.
         now: Seconds since 1970.
         seed: 16 random bytes that make the opaque claims unique.
     """
-    tenant, application = candidate.tenant, candidate.application
-    issuer = v1_issuer(base_url, tenant)
+    application = grant.application
     start = int(now) - _BACKDATED
-    return {
-        "aud": candidate.resource,
-        "iss": issuer,
+    common: JsonObject = {
         "iat": start,
         "nbf": start,
         "exp": int(now) + LIFETIME,
         "aio": base64url(hashlib.sha256(b"aio" + seed).digest()),
-        "appid": application.client_id,
-        "appidacr": "2",  # the client showed an assertion
-        "idp": issuer,
-        "idtyp": "app",
         "oid": application.object_id,
         "rh": "1." + base64url(hashlib.sha256(b"rh" + seed).digest()) + ".",
         "sub": application.object_id,
-        "tid": tenant.tenant_id,
+        "tid": grant.tenant.tenant_id,
         "uti": base64url(seed),
+    }
+    if application.resource_id:
+        common["xms_mirid"] = application.resource_id
+    particular = _v1_claims(grant, base_url) if grant.resource.token_version == 1 else _v2_claims(grant, base_url)
+    return particular | common
+
+
+def _v1_claims(grant: Grant, base_url: str) -> JsonObject:
+    issuer = v1_issuer(base_url, grant.tenant.tenant_id)
+    return {
+        "aud": grant.audience,
+        "iss": issuer,
+        "appid": grant.application.client_id,
+        "appidacr": "2",  # the client showed an assertion
+        "idp": issuer,
+        "idtyp": "app",
         "ver": "1.0",
     }
 
 
-def v1_issuer(base_url: str, tenant: Tenant) -> str:
-    """The `iss` of version 1.0 tokens of a tenant; ends with a slash, as Entra's does."""
-    return f"{base_url}/{tenant.tenant_id}/"
+def _v2_claims(grant: Grant, base_url: str) -> JsonObject:
+    return {
+        "aud": grant.resource.client_id,  # in version 2 always the client id of the resource
+        "iss": v2_issuer(base_url, grant.tenant.tenant_id),
+        "azp": grant.application.client_id,
+        "azpacr": "2",
+        "ver": "2.0",
+    }
+
+
+def v1_issuer(base_url: str, tenant: str) -> str:
+    """The `iss` of version 1.0 tokens of a tenant; ends with a slash, as Entra's does, which has a name of its own."""
+    return f"{_STS if base_url == PUBLIC_CLOUD else base_url}/{tenant}/"
+
+
+def v2_issuer(base_url: str, tenant: str) -> str:
+    """The `iss` of version 2.0 tokens of a tenant."""
+    return f"{base_url}/{tenant}/v2.0"
 
 
 def token_answer(access_token: str) -> JsonObject:

@@ -15,10 +15,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from string import Formatter
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BAD_REQUEST: Final = 400
 UNAUTHORIZED: Final = 401
+TOO_MANY_REQUESTS: Final = 429
+UNAVAILABLE: Final = 503
 
 # Long values are echoed up to here, so that a hostile request cannot make an answer of a megabyte.
 _ECHO_LIMIT: Final = 1024
@@ -54,6 +60,11 @@ class FaultKind:
         """The refusal of one request; each value is cut to 1,024 characters."""
         text = self.template.format(**{name: value[:_ECHO_LIMIT] for name, value in values.items()})
         return Fault(self.code, self.error, self.status, text)
+
+    def example(self) -> Fault:
+        """A refusal that nobody's request caused: each value is a placeholder."""
+        names = [name for _, name, _, _ in Formatter().parse(self.template) if name]
+        return self(**{name: f"<{name}>" for name in names})
 
 
 # --- The request itself -------------------------------------------------------------------------------
@@ -123,6 +134,10 @@ CREDENTIAL_MISSING: Final = FaultKind(
     "invalid_client",
     UNAUTHORIZED,
     "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
+)
+# Learn: UnauthorizedClientApplicationDisabled; wording MicrosoftDocs/azure-docs#72437.
+APPLICATION_DISABLED: Final = FaultKind(
+    7000112, "unauthorized_client", BAD_REQUEST, "Application '{client_id}'({display_name}) is disabled."
 )
 # Learn abridges it; the wording is quoted everywhere.
 SECRET_INVALID: Final = FaultKind(
@@ -275,6 +290,43 @@ RESOURCE_NOT_FOUND: Final = FaultKind(
     "application has not been installed by the administrator of the tenant or consented to by any user in the tenant. "
     "You might have sent your authentication request to the wrong tenant.",
 )
+
+# --- What passes, and what policy forbids: only when the emulator is told to --------------------------------
+
+# Learn: TenantThrottlingError.
+THROTTLED: Final = FaultKind(
+    90055,
+    "temporarily_unavailable",
+    TOO_MANY_REQUESTS,
+    "There are too many incoming requests. This exception is thrown for blocked tenants.",
+)
+# Learn: MsodsServiceUnavailable.
+DIRECTORY_UNAVAILABLE: Final = FaultKind(
+    90033,
+    "temporarily_unavailable",
+    UNAVAILABLE,
+    "The Microsoft Online Directory Service (MSODS) is not available.",
+)
+# Learn: LoopDetected.
+LOOP_DETECTED: Final = FaultKind(
+    50196,
+    "invalid_grant",
+    BAD_REQUEST,
+    "The server terminated an operation because it encountered a client request loop while processing a request. "
+    "Please contact your app vendor.",
+)
+# Learn: BlockedByConditionalAccess; workload identities meet it by location or risk.
+BLOCKED_BY_POLICY: Final = FaultKind(
+    53003,
+    "invalid_grant",
+    BAD_REQUEST,
+    "Access has been blocked by Conditional Access policies. The access policy does not allow token issuance.",
+)
+
+# Each code with its first kind.
+BY_CODE: Final[Mapping[int, FaultKind]] = {
+    kind.code: kind for kind in reversed(list(globals().values())) if isinstance(kind, FaultKind)
+}
 
 
 def render_body(fault: Fault, now: float, trace_id: str, correlation_id: str) -> dict[str, object]:

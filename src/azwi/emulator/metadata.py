@@ -11,16 +11,25 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from azwi.emulator import faults
-from azwi.emulator.exchange import v1_issuer
+from azwi.emulator.exchange import PUBLIC_CLOUD, v1_issuer, v2_issuer
 from azwi.emulator.keys import JsonObject, SigningKey, public_jwk, thumbprint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from azwi.emulator.directory import Directory
     from azwi.emulator.faults import Fault
 
 # Endpoints for tenants yet unknown; their issuer has a placeholder in the tenant's place.
 OPEN_TENANTS: Final = frozenset({"common", "organizations", "consumers"})
 _PLACEHOLDER: Final = "{tenantid}"
+# The public cloud's names, as its own instance discovery lists them.
+PUBLIC_ALIASES: Final = (
+    "login.microsoftonline.com",
+    "login.windows.net",
+    "login.microsoft.com",
+    "sts.windows.net",
+)
 
 
 def openid_configuration(base_url: str, directory: Directory, name: str, *, v2: bool) -> JsonObject | Fault:
@@ -34,17 +43,12 @@ def openid_configuration(base_url: str, directory: Directory, name: str, *, v2: 
     """
     found = directory.tenant(name)
     if found is not None:
-        issuer = v2_issuer(base_url, found.tenant_id) if v2 else v1_issuer(base_url, found)
+        issuer = v2_issuer(base_url, found.tenant_id) if v2 else v1_issuer(base_url, found.tenant_id)
         return _configuration(base_url, found.tenant_id, issuer, v2=v2)
     if name.lower() in OPEN_TENANTS:
-        issuer = v2_issuer(base_url, _PLACEHOLDER) if v2 else f"{base_url}/{_PLACEHOLDER}/"
+        issuer = v2_issuer(base_url, _PLACEHOLDER) if v2 else v1_issuer(base_url, _PLACEHOLDER)
         return _configuration(base_url, name.lower(), issuer, v2=v2)
     return faults.TENANT_NOT_FOUND(tenant=name)
-
-
-def v2_issuer(base_url: str, tenant_id: str) -> str:
-    """The `iss` of version 2.0 tokens of a tenant."""
-    return f"{base_url}/{tenant_id}/v2.0"
 
 
 def _configuration(base_url: str, tenant: str, issuer: str, *, v2: bool) -> JsonObject:
@@ -70,13 +74,16 @@ def _configuration(base_url: str, tenant: str, issuer: str, *, v2: bool) -> Json
     }
 
 
-def jwks(key: SigningKey, issuer: str) -> JsonObject:
+def jwks(keys: Iterable[SigningKey], issuer: str) -> JsonObject:
     """Entra's key set: each key with its certificate and the issuer it signs for."""
+    return {"keys": [_jwk(key, issuer) for key in keys]}
+
+
+def _jwk(key: SigningKey, issuer: str) -> JsonObject:
     certificate = key.certificate or b""
     jwk = public_jwk(key)
     del jwk["alg"]  # Entra's keys have none
-    jwk |= {"x5t": thumbprint(certificate), "x5c": [base64.b64encode(certificate).decode()], "issuer": issuer}
-    return {"keys": [jwk]}
+    return jwk | {"x5t": thumbprint(certificate), "x5c": [base64.b64encode(certificate).decode()], "issuer": issuer}
 
 
 def instance_discovery(base_url: str, authorization_endpoint: str) -> JsonObject | Fault:
@@ -96,10 +103,11 @@ def instance_discovery(base_url: str, authorization_endpoint: str) -> JsonObject
     if asked.scheme != "https" or not asked.netloc or not tenant:
         return faults.DISCOVERY_MALFORMED()
     own = urlsplit(base_url).netloc
-    if asked.netloc.lower() != own:
+    aliases = list(PUBLIC_ALIASES) if base_url == PUBLIC_CLOUD else [own]
+    if asked.netloc.lower() not in aliases:
         return faults.INSTANCE_UNKNOWN()
     return {
         "tenant_discovery_endpoint": f"{base_url}/{tenant}/v2.0/.well-known/openid-configuration",
         "api-version": "1.1",
-        "metadata": [{"preferred_network": own, "preferred_cache": own, "aliases": [own]}],
+        "metadata": [{"preferred_network": own, "preferred_cache": aliases[1 % len(aliases)], "aliases": aliases}],
     }

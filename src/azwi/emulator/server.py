@@ -11,29 +11,32 @@ import ssl
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import httpx2
 import msgspec
 import uvicorn
-import yaml
 
-from azwi.emulator.app import CLUSTER, NOTICE, EmulatorApp, World
-from azwi.emulator.certificates import ServerCertificate, generate_authority, issue_server_certificate
-from azwi.emulator.directory import Directory, parse_state, resolve_own_issuer
+from azwi.emulator.app import NOTICE, EmulatorApp, MetadataApp
+from azwi.emulator.certificates import generate_authority, issue_server_certificate
 from azwi.emulator.federation import TIMEOUT, IssuerKeys
 from azwi.emulator.keys import generate_cluster_key, generate_entra_key
-from azwi.errors import LocalError, ManifestError
+from azwi.emulator.metadata import PUBLIC_ALIASES
+from azwi.emulator.statefile import StateFile
+from azwi.emulator.world import CLUSTER, World
+from azwi.errors import LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
+
+    from azwi.emulator.certificates import ServerCertificate
 
 CA_NAME: Final = "ca.crt"
 ADDRESSES_NAME: Final = "emulator.json"
 _HOST: Final = "127.0.0.1"
-_MAX_STATE: Final = 1 << 20  # bytes
+_HTTPS: Final = 443
 _DRAIN: Final = 1  # seconds that answers in flight get at the end
 _KEEP_ALIVE: Final = 75  # seconds
 
@@ -46,12 +49,19 @@ class EmulatorSettings:
         state: The YAML state file; its shape stands in `azwi.emulator.directory`.
         folder: Where `ca.crt` and `emulator.json` are written; made if it does not exist.
         port: On 127.0.0.1; 0 takes a free one.
+        imds_port: Where the metadata service listens in plain HTTP; 0 takes a free one, None has none.
+        imds_host: Its address; only a namespace of one's own has 169.254.169.254.
+        name: The host name in all addresses. A name of the public cloud's needs port 443, and somebody who lets it
+            resolve to loopback.
         trust: A file of PEM certificates to trust, beside the system's and the own, when issuers are fetched.
     """
 
     state: Path
     folder: Path
     port: int = 0
+    imds_port: int | None = None
+    imds_host: str = _HOST
+    name: str = "localhost"
     trust: Path | None = None
 
 
@@ -62,10 +72,18 @@ class Addresses:
     authority: str
     issuer: str
     ca_file: Path
+    imds: str = ""
 
-    def document(self) -> dict[str, str]:
-        """The content of `emulator.json`."""
-        return {"authority": self.authority, "issuer": self.issuer, "caFile": str(self.ca_file)}
+    def document(self, tenants: list[str]) -> Mapping[str, object]:
+        """The content of `emulator.json`: also the process's id and the tenants that the state had at the start."""
+        return {
+            "authority": self.authority,
+            "issuer": self.issuer,
+            "caFile": str(self.ca_file),
+            "imds": self.imds,
+            "tenants": tenants,
+            "pid": os.getpid(),
+        }
 
 
 def run(settings: EmulatorSettings) -> int:
@@ -90,7 +108,8 @@ async def _run_until_signal(settings: EmulatorSettings) -> None:
 async def serve(settings: EmulatorSettings, stop: asyncio.Event) -> None:
     """Run until `stop` is set, with a line on stderr once it listens; raises as `run`."""
     async with serving(settings) as addresses:
-        sys.stderr.write(f"azwi emulator at {addresses.authority}, on loopback only. {NOTICE}\n")
+        imds = f", metadata service at {addresses.imds}" if addresses.imds else ""
+        sys.stderr.write(f"azwi emulator at {addresses.authority}{imds}, on loopback only. {NOTICE}\n")
         sys.stderr.flush()
         await stop.wait()
 
@@ -98,61 +117,46 @@ async def serve(settings: EmulatorSettings, stop: asyncio.Event) -> None:
 @contextlib.asynccontextmanager
 async def serving(settings: EmulatorSettings) -> AsyncIterator[Addresses]:
     """A running emulator: listens before the block is entered, is gone after it; raises as `run`."""
-    directory = load_state(settings.state)
     ca_file = (settings.folder / CA_NAME).absolute()
     authority = generate_authority(time.time())
-    certificate = issue_server_certificate(authority, time.time())
-    with _listening_socket(settings.port) as listener:
-        base_url = f"https://localhost:{listener.getsockname()[1]}"
-        addresses = Addresses(base_url + "/", f"{base_url}/{CLUSTER}", ca_file)
-        content = msgspec.json.encode(addresses.document())
+    names = PUBLIC_ALIASES if settings.name in PUBLIC_ALIASES else (settings.name,)
+    certificate = issue_server_certificate(authority, time.time(), names)
+    async with contextlib.AsyncExitStack() as stack:
+        listener = stack.enter_context(_listening_socket(_HOST, settings.port))
+        base_url = f"https://{settings.name}{_port_suffix(listener)}"
+        client = await stack.enter_async_context(_issuer_client(authority.pem, settings.trust))
+        world = _make_world(base_url, settings, client)
+        addresses = Addresses(base_url + "/", world.cluster_issuer, ca_file)
+        if settings.imds_port is not None:
+            metadata = stack.enter_context(_listening_socket(settings.imds_host, settings.imds_port))
+            await stack.enter_async_context(_uvicorn(MetadataApp(world), metadata))
+            addresses = replace(addresses, imds=f"http://{settings.imds_host}:{metadata.getsockname()[1]}")
+        tenants = [tenant.tenant_id for tenant in world.directory().tenants]
+        content = msgspec.json.encode(addresses.document(tenants))
         with _files(settings.folder):
             (settings.folder / ADDRESSES_NAME).unlink(missing_ok=True)
             _write_whole(ca_file, authority.pem)
-        async with _issuer_client(authority.pem, settings.trust) as client:
-            world = _make_world(base_url, directory, client)
-            async with _uvicorn(EmulatorApp(world), certificate, listener):
-                with _files(settings.folder):
-                    _write_whole(settings.folder / ADDRESSES_NAME, content)
-                try:
-                    yield addresses
-                finally:
-                    _remove_own(settings.folder / ADDRESSES_NAME, content)
+        await stack.enter_async_context(_uvicorn(EmulatorApp(world), listener, certificate))
+        with _files(settings.folder):
+            _write_whole(settings.folder / ADDRESSES_NAME, content)
+        try:
+            yield addresses
+        finally:
+            _remove_own(settings.folder / ADDRESSES_NAME, content)
 
 
-def load_state(path: Path) -> Directory:
-    """Read a state file of at most 1 MiB.
-
-    Raises:
-        ManifestError: It cannot be read, is no YAML or does not hold what it must.
-    """
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_STATE + 1)
-    except OSError as error:
-        raise ManifestError(f"cannot read the state file {path}: {error.strerror}") from error
-    if len(text) > _MAX_STATE:
-        raise ManifestError(f"the state file {path} is larger than 1 MiB")
-    try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ManifestError(f"the state file {path} is not one YAML document: {_first_line(error)}") from error
-    return parse_state(document, str(path))
+def _port_suffix(listener: socket.socket) -> str:
+    port = listener.getsockname()[1]
+    return "" if port == _HTTPS else f":{port}"
 
 
-def _first_line(error: BaseException) -> str:
-    mark = getattr(error, "problem_mark", None)
-    place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    problem = getattr(error, "problem", None) or str(error).partition("\n")[0] or type(error).__name__
-    return f"{problem}{place}"
-
-
-def _make_world(base_url: str, directory: Directory, client: httpx2.AsyncClient) -> World:
+def _make_world(base_url: str, settings: EmulatorSettings, client: httpx2.AsyncClient) -> World:
+    state = StateFile(settings.state, f"{base_url}/{CLUSTER}")
     return World(
         base_url=base_url,
-        directory=resolve_own_issuer(directory, f"{base_url}/{CLUSTER}"),
-        entra_key=generate_entra_key(time.time()),
-        cluster_key=generate_cluster_key(),
+        read_directory=state.read,
+        entra_keys=[generate_entra_key(time.time())],
+        cluster_keys=[generate_cluster_key()],
         issuer_keys=IssuerKeys(client, time.monotonic),
         clock=time.time,
     )
@@ -174,22 +178,24 @@ def _issuer_client(own: bytes, trust: Path | None) -> httpx2.AsyncClient:
 # --- Listening ------------------------------------------------------------------------------------------
 
 
-def _listening_socket(port: int) -> socket.socket:
+def _listening_socket(host: str, port: int) -> socket.socket:
     # Without the protocol's number asyncio leaves Nagle's algorithm on, and every answer takes 40 ms longer.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((_HOST, port))
+        listener.bind((host, port))
     except (OSError, OverflowError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) else "a port is 0 to 65535"
-        raise LocalError(f"cannot listen on {_HOST}:{port}: {reason}", hint="choose another port, or 0") from error
+        raise LocalError(f"cannot listen on {host}:{port}: {reason}", hint="choose another port, or 0") from error
     return listener
 
 
 @contextlib.asynccontextmanager
-async def _uvicorn(app: EmulatorApp, certificate: ServerCertificate, listener: socket.socket) -> AsyncIterator[None]:
-    """A listening uvicorn; at the end it drains for a second and closes the listener."""
+async def _uvicorn(
+    app: EmulatorApp | MetadataApp, listener: socket.socket, certificate: ServerCertificate | None = None
+) -> AsyncIterator[None]:
+    """A listening uvicorn, over TLS with a certificate; at the end it drains for a second and closes the listener."""
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -202,7 +208,8 @@ async def _uvicorn(app: EmulatorApp, certificate: ServerCertificate, listener: s
         timeout_graceful_shutdown=_DRAIN,
     )
     config.load()
-    config.ssl = _tls_context(certificate)
+    if certificate is not None:
+        config.ssl = _tls_context(certificate)
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
     # The steps of Server.serve without its signal handlers: signals belong to whoever runs this.

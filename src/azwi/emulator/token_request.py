@@ -7,12 +7,13 @@ kubernetes/pkg/apis/authentication/validation.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from azwi.emulator.directory import Cluster
 from azwi.emulator.issuer import BoundPod, TokenOrder, stable_uid
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ MIN_EXPIRATION: Final = 600  # seconds
 MAX_EXPIRATION: Final = 1 << 32
 _DEFAULT_EXPIRATION: Final = 3600
 
+_ANY: Final = Cluster()
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, a namespace's name
 _SUBDOMAIN: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -54,16 +56,20 @@ class _TokenRequest(msgspec.Struct, rename="camel"):
     spec: _Spec = msgspec.field(default_factory=_Spec)
 
 
-def parse_token_request(namespace: str, service_account: str, body: bytes, issuer: str) -> TokenOrder | Refusal:
+def parse_token_request(
+    namespace: str, service_account: str, body: bytes, issuer: str, cluster: Cluster = _ANY
+) -> TokenOrder | Refusal:
     """The order a TokenRequest makes.
 
     Args:
         namespace: From the path.
-        service_account: From the path; every valid name exists in the emulated cluster.
+        service_account: From the path.
         body: The document; unknown fields are ignored, as the API server does.
         issuer: The audience of a request that names none.
+        cluster: Which service accounts exist (without a list, every valid name), and the longest life of a token.
     """
-    if not _LABEL.fullmatch(namespace) or not _SUBDOMAIN.fullmatch(service_account):
+    valid = _LABEL.fullmatch(namespace) and _SUBDOMAIN.fullmatch(service_account)
+    if not valid or (cluster.accounts is not None and (namespace, service_account) not in cluster.accounts):
         return Refusal(404, "NotFound", f'serviceaccounts "{service_account}" not found')
     try:
         request = msgspec.json.decode(body or b"{}", type=_TokenRequest)
@@ -71,7 +77,10 @@ def parse_token_request(namespace: str, service_account: str, body: bytes, issue
         return Refusal(400, "BadRequest", f"the object provided is unrecognized: {error}")
     if (request.api_version, request.kind) != (API_VERSION, "TokenRequest"):
         return Refusal(400, "BadRequest", f"the API version and kind must be {API_VERSION} TokenRequest")
-    return _order(namespace, service_account, request.spec, issuer)
+    order = _order(namespace, service_account, request.spec, issuer)
+    if isinstance(order, TokenOrder) and 0 < cluster.max_expiration < order.expiration:
+        return replace(order, expiration=cluster.max_expiration)
+    return order
 
 
 def _order(namespace: str, service_account: str, spec: _Spec, issuer: str) -> TokenOrder | Refusal:

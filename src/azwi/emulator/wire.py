@@ -36,12 +36,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer; `outcome` is what the journal says of it and never holds a token."""
+    """A whole answer; `outcome` and `about` are what the journal says of it and never hold a token."""
 
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
     outcome: str = "ok"
+    about: tuple[tuple[str, str], ...] = ()
 
 
 def json_answer(
