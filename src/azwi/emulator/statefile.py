@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_STATE: Final = 1 << 20  # bytes
+_MAX_DEPTH: Final = 20  # levels; the deepest field stands at 8
 _MAX_ALIASES: Final = 64  # each may stand for a thousand lines, inside one another
 
 _log = logger("emulator")
@@ -72,13 +73,23 @@ def load_state(path: Path) -> Directory:
     if len(text) > _MAX_STATE:
         raise ManifestError(f"the state file {path} is larger than 1 MiB")
     try:
-        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
-        document = yaml.safe_load(text) if aliases <= _MAX_ALIASES else None
+        _refuse_bombs(text)
+        document = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ManifestError(f"the state file {path} is not one YAML document: {_first_line(error)}") from error
-    if aliases > _MAX_ALIASES:
-        raise ManifestError(f"the state file {path} has {aliases} YAML aliases; {_MAX_ALIASES} are allowed")
     return parse_state(document, str(path))
+
+
+def _refuse_bombs(text: bytes) -> None:
+    """Stop at the first sign of a document that is small here and large when it is read; a ValueError says which."""
+    aliases = depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if aliases > _MAX_ALIASES:
+            raise ValueError(f"more than {_MAX_ALIASES} aliases")
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"nested more than {_MAX_DEPTH} levels deep")
 
 
 def _first_line(error: BaseException) -> str:
