@@ -5,8 +5,9 @@ from __future__ import annotations
 import http.client
 from typing import TYPE_CHECKING
 
+from azwi.cluster.manifests import read_manifests
 from azwi.local.demo import MANIFESTS, TENANT, find_examples
-from azwi.local.stage import Stage, with_free_proxy_port
+from azwi.local.stage import OwnEmulator, Stage, with_free_proxy_port
 from bench.measure import Figure, cpu_seconds, memory_mib
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ TARGET = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%
 def measure() -> Iterator[Figure]:
     """Figures of a real azwi-proxy process with the emulator behind it."""
     examples = find_examples()
-    with Stage(examples / "entra.yaml", [examples / name for name in MANIFESTS], TENANT) as stage:
+    documents = [found.document for name in MANIFESTS for found in read_manifests(examples / name)]
+    with Stage(documents, TENANT, OwnEmulator(examples / "entra.yaml")) as stage:
         pod = stage.start_pod(with_free_proxy_port(stage.pod("legacy")))
         proxy = stage.start_proxy(pod)
         yield Figure(

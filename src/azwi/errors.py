@@ -60,6 +60,12 @@ class EntraError(AzwiError):
     code = "entra"
 
 
+class RedirectError(AzwiError):
+    """The Pod's: the redirect of metadata traffic could not be set, or does not work."""
+
+    code = "redirect"
+
+
 class LocalError(AzwiError):
     """This machine's: a program that we started did not come up, ended early or answered wrongly."""
 

@@ -12,7 +12,6 @@ from azwi.errors import LocalError
 from azwi.local.pod import (
     ProjectedToken,
     apply_answer,
-    container_environment,
     find_container,
     projected_tokens,
     render_review,
@@ -85,19 +84,3 @@ def test_projected_tokens_become_token_requests() -> None:
 
     assert token == ProjectedToken("token", "a/b", "", 3600)
     assert render_token_request(POD, token)["spec"]["boundObjectRef"]["name"] == "app"
-
-
-def test_paths_below_a_mount_move_to_the_volumes_folder() -> None:
-    """A variable that names a file of a mounted volume names the file on this machine; others stay."""
-    container = {
-        "env": [
-            {"name": "FILE", "value": "/mnt/token/a/b"},
-            {"name": "OTHER", "value": "/mnt/tokens"},
-            {"name": "REFERENCE", "valueFrom": {}},
-        ],
-        "volumeMounts": [{"name": "token", "mountPath": "/mnt/token/"}, {"name": "unknown", "mountPath": "/x"}],
-    }
-
-    environment = container_environment(container, {"token": "/tmp/volume"})  # noqa: S108
-
-    assert environment == {"FILE": "/tmp/volume/a/b", "OTHER": "/mnt/tokens", "REFERENCE": ""}  # noqa: S108

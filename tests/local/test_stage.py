@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from azwi.cluster.manifests import read_manifests
 from azwi.errors import LocalError
 from azwi.local.demo import MANIFESTS, RESOURCE, TENANT
 from azwi.local.processes import Process, find_program
-from azwi.local.stage import Stage, base_environment, with_free_proxy_port
+from azwi.local.stage import OwnEmulator, Stage, base_environment, with_free_proxy_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,8 @@ print(json.dumps({"token": result["access_token"]} if "access_token" in result e
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     """A running emulator and webhook with the examples."""
-    with Stage(EXAMPLES / "entra.yaml", [EXAMPLES / name for name in MANIFESTS], TENANT) as running:
+    documents = [found.document for name in MANIFESTS for found in read_manifests(EXAMPLES / name)]
+    with Stage(documents, TENANT, OwnEmulator(EXAMPLES / "entra.yaml")) as running:
         yield running
 
 

@@ -81,6 +81,47 @@ def _read(path: Path) -> bytes:
         raise ManifestError(f"{path} cannot be read: {problem.strerror}") from problem
 
 
+@click.command(context_settings={"ignore_unknown_options": False})
+@click.option("-f", "--filename", required=True, help="File or folder with the manifests.")
+@click.option("--container", default="", help="Name of the container; the first one when left out.")
+@click.option("--workload", default="", help="KIND/NAME or NAME, where the file has several workloads.")
+@click.option("--proxy", is_flag=True, help="Run the proxy beside it, for programs that only know IMDS.")
+@click.option(
+    "--isolated", is_flag=True, help="In namespaces of its own, where login.microsoftonline.com is the emulator."
+)
+@click.option("--emulator", default="", help="Folder of a running emulator; one is started when left out.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def run(
+    filename: str,
+    container: str,
+    workload: str,
+    emulator: str,
+    command: tuple[str, ...],
+    *,
+    proxy: bool,
+    isolated: bool,
+) -> int:
+    r"""Run a command as a container of a manifest would run, with a real identity of an emulated Entra.
+
+    The Pod goes through the real webhook, its service account token stands in a private file and is renewed, and the
+    container's variables are the command's. Without a COMMAND the container's own runs. Signals and the exit code pass
+    through.
+
+    \b
+    azwi run -f orders.yaml -- python orders.py
+    azwi run -f orders.yaml --isolated --proxy -- curl -H Metadata:true 'http://169.254.169.254/metadata/...'
+    """
+    from azwi.errors import FlagError  # noqa: PLC0415
+    from azwi.local.run import RunOrder, run  # noqa: PLC0415
+
+    if isolated and emulator:
+        raise FlagError(
+            "--isolated and --emulator exclude each other",
+            hint="a namespace of its own cannot reach an emulator outside",
+        )
+    return run(RunOrder(filename, container, workload, proxy, isolated, emulator, command))
+
+
 @click.command()
 @click.option("--state", required=True, type=click.Path(path_type=Path), help="State file: tenants and applications.")
 @click.option(
@@ -92,13 +133,16 @@ def _read(path: Path) -> bytes:
     type=click.IntRange(0, 65535),
     help="Port of a metadata service with the state's managed identities, in plain HTTP; none when left out.",
 )
+@click.option("--imds-host", default="127.0.0.1", hidden=True)  # only a namespace has the real address
 @click.option("--name", default="localhost", show_default=True, help="Host name in all addresses.")
 @click.option(
     "--once",
     is_flag=True,
     help="Leave it running in the background unless DIR has a running one, and print its environment for a shell.",
 )
-def emulator(state: Path, folder: Path, port: int, imds_port: int | None, name: str, *, once: bool) -> int:
+def emulator(
+    state: Path, folder: Path, port: int, imds_port: int | None, imds_host: str, name: str, *, once: bool
+) -> int:
     r"""Run a stand-in for Microsoft Entra on loopback.
 
     It knows the tenants, applications, managed identities and federated credentials of the state file, which it reads
@@ -111,7 +155,9 @@ def emulator(state: Path, folder: Path, port: int, imds_port: int | None, name: 
     """
     from azwi.emulator.server import EmulatorSettings, run  # noqa: PLC0415
 
-    settings = EmulatorSettings(state=state, folder=folder, port=port, imds_port=imds_port, name=name)
+    settings = EmulatorSettings(
+        state=state, folder=folder, port=port, imds_port=imds_port, imds_host=imds_host, name=name
+    )
     if not once:
         return run(settings)
     from azwi.emulator.background import run_once  # noqa: PLC0415

@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "demo": ("azwi.cli.local", "Show the main job on this machine: a Pod goes in, a token comes out."),
     "emulator": ("azwi.cli.local", "Run a stand-in for Microsoft Entra on loopback."),
     "inject": ("azwi.cli.local", "Do to manifests what the webhook would do, without a cluster."),
+    "run": ("azwi.cli.local", "Run a command as a container of a manifest would run."),
     "version": ("azwi.cli.main", "Print the version."),
 }
 

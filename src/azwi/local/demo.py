@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from azwi.cluster.manifests import read_manifests
 from azwi.contract import CLIENT_ID_ANNOTATION, TOKEN_FILE_VARIABLE
 from azwi.errors import AzwiError, LocalError
 from azwi.local.pod import projected_tokens
-from azwi.local.stage import RunningPod, Stage, with_free_proxy_port
+from azwi.local.stage import OwnEmulator, RunningPod, Stage, with_free_proxy_port
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -89,7 +90,8 @@ class _Story:
         console = self._console
         console.print("[bold]Azure AD Workload Identity: a Pod goes in, a token comes out[/]")
         console.print("No cluster, no Azure, no secret. The programs are real; Microsoft Entra is an emulator.")
-        with Stage(self._examples / "entra.yaml", [self._examples / name for name in MANIFESTS], TENANT) as stage:
+        documents = [found.document for name in MANIFESTS for found in read_manifests(self._examples / name)]
+        with Stage(documents, TENANT, OwnEmulator(self._examples / "entra.yaml")) as stage:
             orders = self._tell_injection(stage)
             self._tell_token(orders)
             self._tell_exchange(stage, orders)

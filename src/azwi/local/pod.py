@@ -10,14 +10,11 @@ import base64
 import json
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jsonpatch
 
 from azwi.errors import LocalError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 JsonObject = dict[str, Any]
 
@@ -117,25 +114,3 @@ def render_token_request(pod: JsonObject, token: ProjectedToken) -> JsonObject:
             "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod["metadata"]["name"]},
         },
     }
-
-
-def container_environment(container: JsonObject, volumes: Mapping[str, str]) -> dict[str, str]:
-    """A container's variables, with paths below its mounts moved to where the volumes are here.
-
-    Args:
-        container: With `env` and `volumeMounts`.
-        volumes: The folder of each volume on this machine, by name.
-    """
-    folders = {
-        mount["mountPath"].rstrip("/") + "/": volumes[mount["name"]]
-        for mount in container.get("volumeMounts") or ()
-        if mount["name"] in volumes
-    }
-    environment = {}
-    for variable in container.get("env") or ():
-        value = variable.get("value", "")
-        for path, folder in folders.items():
-            if value.startswith(path):
-                value = f"{folder}/{value.removeprefix(path)}"
-        environment[variable["name"]] = value
-    return environment

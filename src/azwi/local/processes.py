@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +26,10 @@ STOP_DEADLINE: Final = 5.0  # seconds until a program that does not end is kille
 _POLL: Final = 0.02
 _TAIL: Final = 5  # lines of a failed program's output that are shown
 
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
 _T = TypeVar("_T")
 
 
@@ -29,7 +37,7 @@ class Process:
     """A program running until the block ends; what it prints goes to a file in `folder`."""
 
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
-        self._name = argv[0]
+        self._name = Path(argv[0]).name
         self._output = folder / f"{self._name}-{time.monotonic_ns()}.log"
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  # our own programs
@@ -38,6 +46,8 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # what the terminal sends is for the program that the user runs
+                preexec_fn=die_with_parent,  # noqa: PLW1509  # one call of the kernel
             )
 
     def __enter__(self) -> Self:
@@ -94,12 +104,48 @@ class Process:
         return " | ".join(lines) or "it printed nothing"
 
 
+def die_with_parent() -> None:
+    """Let the kernel kill this process when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG)."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parents end (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def kill_descendants(spared: int = 0) -> None:
+    """Kill every child of this process but for one, and those that it adopts meanwhile, until there is none."""
+    while children := _children() - {spared}:
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        for child in children:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
+
+
+def _children() -> set[int]:
+    me = os.getpid()
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                # The name in parentheses may hold anything; the parent is the second field after it.
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[1]) == me:
+                    found.add(int(entry.name))
+    return found
+
+
 def find_program(name: str) -> str:
-    """The path of one of our programs: beside this Python, else on PATH.
+    """The path of one of our programs: beside this Python, else on PATH; a whole path stays one.
 
     Raises:
         LocalError: It is in neither.
     """
+    if Path(name).is_absolute():
+        return name
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:

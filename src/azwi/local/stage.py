@@ -1,4 +1,4 @@
-"""The stage of a local run: emulator and webhook as processes, Pods taken through them, programs run beside them.
+"""The stage of a local run: emulator and webhook as processes, Pods taken through them, the proxy beside them.
 
 Everything lives in one private folder that goes with the stage.
 """
@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -20,55 +20,83 @@ import httpx2
 import jwt
 import yaml
 
-from azwi.cluster.manifests import read_manifests
-from azwi.contract import PROXY_CONTAINER, PROXY_PORT_ANNOTATION, WEBHOOK_PATH
+from azwi.contract import PROXY_CONTAINER, PROXY_INIT_CONTAINER, PROXY_PORT_ANNOTATION, WEBHOOK_PATH
+from azwi.emulator.background import trust_environment
 from azwi.emulator.certificates import generate_authority, issue_server_certificate
+from azwi.emulator.client import read_addresses
 from azwi.errors import LocalError
-from azwi.local.pod import (
-    Admitted,
-    JsonObject,
-    apply_answer,
-    container_environment,
-    find_container,
-    projected_tokens,
-    render_review,
-    render_token_request,
-)
+from azwi.local.environment import Resolved, Sources, find_sources, resolve_environment
+from azwi.local.pod import Admitted, JsonObject, apply_answer, find_container, render_review
 from azwi.local.processes import Process, find_program, free_port
+from azwi.local.tokens import TokenFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 PROGRAM_DEADLINE: Final = 30  # seconds
 RELOAD_DEADLINE: Final = 5.0  # seconds in which the webhook has read a changed manifest
+_REDIRECT_DEADLINE: Final = 60  # seconds
 _ACCESS_TOKEN_ALGORITHM: Final = "RS256"  # noqa: S105  # an algorithm's name
 
 
 @dataclass(frozen=True, slots=True)
+class OwnEmulator:
+    """An emulator that is started for the stage: its state, and more arguments of `azwi emulator`."""
+
+    state: Path
+    arguments: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunningEmulator:
+    """An emulator that runs already, by its folder."""
+
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Entra:
-    """Where the emulator is."""
+    """Where the emulator is; `trust` are the variables by which programs trust it."""
 
     authority: str
     issuer: str
     ca_file: str
+    trust: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class RunningPod:
-    """A Pod that was let in, with its tokens minted: the folder of each of its volumes, the claims of each token."""
+    """A Pod that was let in, with its tokens in files."""
 
     admitted: Admitted
-    volumes: dict[str, str]
-    claims: list[JsonObject]
+    tokens: TokenFiles
+    sources: Sources
 
     @property
     def name(self) -> str:
         """The Pod's name."""
         return str(self.admitted.pod["metadata"]["name"])
 
+    @property
+    def claims(self) -> list[JsonObject]:
+        """What each of its tokens says."""
+        return self.tokens.claims
+
+    def resolve(self, container: str) -> Resolved:
+        """The variables of one of its containers, and what of them could not be had."""
+        pod = self.admitted.pod
+        return resolve_environment(find_container(pod, container), pod, self.sources, self.tokens.volumes)
+
     def environment(self, container: str) -> dict[str, str]:
         """The variables of one of its containers."""
-        return container_environment(find_container(self.admitted.pod, container), self.volumes)
+        return self.resolve(container).variables
+
+    def has_container(self, name: str) -> bool:
+        """Whether it has a container or init container of that name."""
+        with contextlib.suppress(LocalError):
+            return bool(find_container(self.admitted.pod, name))
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,34 +108,38 @@ class RunningProxy:
     metrics: str
 
 
+@dataclass(slots=True)
 class Stage:
     """A running emulator and webhook.
 
-    Args:
-        state: The emulator's state file.
-        manifests: Files with the service accounts and Pods of the emulated cluster.
+    Attributes:
+        documents: The service accounts, Pods, ConfigMaps and Secrets of the emulated cluster.
         tenant_id: What the webhook is told to inject.
+        emulator: Which emulator.
+        parent: Where the stage's folder is made; the machine's place for temporary files when left out.
     """
 
-    def __init__(self, state: Path, manifests: list[Path], tenant_id: str) -> None:
-        self._state = state
-        self._documents = [manifest.document for path in manifests for manifest in read_manifests(path)]
-        self._tenant_id = tenant_id
-        self._stack = contextlib.ExitStack()
+    documents: list[JsonObject]
+    tenant_id: str
+    emulator: OwnEmulator | RunningEmulator
+    parent: Path | None = None
+    folder: Path = field(init=False)
+    entra: Entra = field(init=False)
+    _client: httpx2.Client = field(init=False)
+    _webhook: httpx2.Client = field(init=False)
+    _stack: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
 
     def __enter__(self) -> Self:
         """Start both; raises LocalError where one does not come up."""
         with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="azwi-"))
-            self.folder = Path(folder)
-            self._accounts = self.folder / "accounts"
-            self._accounts.mkdir()
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="azwi-", dir=self.parent)))
+            (self.folder / "accounts").mkdir()
             self._write_accounts()
-            self.entra = self._start_emulator(stack)
+            self.entra = self._find_emulator(stack)
             self._client = stack.enter_context(
                 httpx2.Client(verify=ssl.create_default_context(cafile=self.entra.ca_file), trust_env=False)
             )
-            self._start_webhook(stack)
+            self._webhook = self._start_webhook(stack)
             self._stack = stack.pop_all()
         return self
 
@@ -119,27 +151,30 @@ class Stage:
 
     # --- The programs -----------------------------------------------------------------------------------
 
-    def _start_emulator(self, stack: contextlib.ExitStack) -> Entra:
+    def _find_emulator(self, stack: contextlib.ExitStack) -> Entra:
         folder = self.folder / "emulator"
-        argv = ["azwi", "emulator", f"--state={self._state}", f"--dir={folder}"]
+        if isinstance(self.emulator, RunningEmulator):
+            addresses = read_addresses(self.emulator.folder)
+            folder.mkdir()
+        else:
+            addresses = self._start_emulator(stack, folder, self.emulator)
+        # A copy, for the bundle stands beside it.
+        ca_file = folder / "authority.crt"
+        ca_file.write_bytes(Path(addresses["caFile"]).read_bytes())
+        return Entra(addresses["authority"], addresses["issuer"], str(ca_file), trust_environment(ca_file))
+
+    def _start_emulator(self, stack: contextlib.ExitStack, folder: Path, emulator: OwnEmulator) -> JsonObject:
+        argv = ["azwi", "emulator", f"--state={emulator.state}", f"--dir={folder}", *emulator.arguments]
         process = stack.enter_context(Process(argv, base_environment(), self.folder))
         addresses = folder / "emulator.json"
+        return process.wait_for(lambda: read_addresses(folder) if addresses.exists() else None, addresses.name)
 
-        def look() -> JsonObject | None:
-            if not addresses.exists():
-                return None
-            found: JsonObject = json.loads(addresses.read_text())
-            return found
-
-        written = process.wait_for(look, addresses.name)
-        return Entra(written["authority"], written["issuer"], written["caFile"])
-
-    def _start_webhook(self, stack: contextlib.ExitStack) -> None:
+    def _start_webhook(self, stack: contextlib.ExitStack) -> httpx2.Client:
         certificates = self.folder / "certificates"
         authority_file = write_certificate(certificates)
         environment = {
             **base_environment(),
-            "AZURE_TENANT_ID": self._tenant_id,
+            "AZURE_TENANT_ID": self.tenant_id,
             "AZURE_AUTHORITY_HOST": self.entra.authority,
         }
         argv = [
@@ -149,21 +184,47 @@ class Stage:
             "--health-addr=0",
             "--metrics-addr=0",
             f"--webhook-cert-dir={certificates}",
-            f"--service-accounts={self._accounts}",
+            f"--service-accounts={self.folder / 'accounts'}",
         ]
         process = stack.enter_context(Process(argv, environment, self.folder))
         started = process.wait_for(lambda: process.find_log_line("webhook serves"), "start")
         context = ssl.create_default_context(cafile=authority_file)
-        self._webhook = stack.enter_context(
+        return stack.enter_context(
             httpx2.Client(base_url=f"https://localhost:{started['port']}", verify=context, trust_env=False)
         )
 
-    def start_proxy(self, pod: RunningPod) -> RunningProxy:
-        """Start the Pod's azwi-proxy as its container says."""
+    def set_redirect(self, pod: RunningPod) -> str:
+        """Run the Pod's azwi-proxy-init as its container says; gives what it printed.
+
+        Raises:
+            LocalError: It failed.
+        """
+        container = find_container(pod.admitted.pod, PROXY_INIT_CONTAINER)
+        command = [find_program(container["command"][0]), *container["command"][1:], *container.get("args", ())]
+        run = subprocess.run(  # noqa: S603  # our own program
+            command,
+            env=base_environment() | pod.environment(PROXY_INIT_CONTAINER),
+            capture_output=True,
+            text=True,
+            timeout=_REDIRECT_DEADLINE,
+            check=False,
+        )
+        if run.returncode:
+            raise LocalError(run.stderr.strip() or f"{PROXY_INIT_CONTAINER} ended with {run.returncode}")
+        return run.stdout.strip()
+
+    def start_proxy(self, pod: RunningPod, launcher: Sequence[str] = ()) -> RunningProxy:
+        """Start the Pod's azwi-proxy as its container says.
+
+        Args:
+            pod: The Pod.
+            launcher: A program and its arguments that start another, such as one that changes the user.
+        """
         container = find_container(pod.admitted.pod, PROXY_CONTAINER)
         metrics = f"127.0.0.1:{free_port()}"
-        argv = [*container["command"], *container["args"], f"--metrics-addr={metrics}"]
-        environment = {**base_environment(), **pod.environment(PROXY_CONTAINER), "SSL_CERT_FILE": self.entra.ca_file}
+        program = find_program(container["command"][0])
+        argv = [*launcher, program, *container["command"][1:], *container["args"], f"--metrics-addr={metrics}"]
+        environment = {**base_environment(), **pod.environment(PROXY_CONTAINER), **self.entra.trust}
         process = self._stack.enter_context(Process(argv, environment, self.folder))
         port = container["ports"][0]["containerPort"]
 
@@ -192,7 +253,7 @@ class Stage:
         Raises:
             LocalError: The manifests have none.
         """
-        for document in self._documents:
+        for document in self.documents:
             if document["kind"] == "Pod" and document["metadata"]["name"] == name:
                 copy: JsonObject = json.loads(json.dumps(document))
                 return copy
@@ -200,16 +261,16 @@ class Stage:
 
     def annotate_account(self, name: str, annotation: str, value: str) -> None:
         """Change an annotation of a service account; the webhook reads it again."""
-        for document in self._documents:
+        for document in self.documents:
             if document["kind"] == "ServiceAccount" and document["metadata"]["name"] == name:
                 document["metadata"]["annotations"][annotation] = value
         self._write_accounts()
 
     def _write_accounts(self) -> None:
-        accounts = [document for document in self._documents if document["kind"] == "ServiceAccount"]
+        accounts = [document for document in self.documents if document["kind"] == "ServiceAccount"]
         partial = self.folder / "accounts.partial"
         partial.write_text(yaml.safe_dump_all(accounts))
-        partial.replace(self._accounts / "accounts.yaml")
+        partial.replace(self.folder / "accounts" / "accounts.yaml")
 
     def admit(self, pod: JsonObject) -> Admitted:
         """Send the Pod through the webhook.
@@ -222,23 +283,27 @@ class Stage:
 
     def start_pod(self, pod: JsonObject) -> RunningPod:
         """Let the Pod in and mint its tokens into private files, as API server and kubelet do."""
-        admitted = self.admit(pod)
-        volumes, claims = {}, []
+        return self._mint_tokens(self.admit(pod))
+
+    def start_pod_as_it_is(self, pod: JsonObject) -> RunningPod:
+        """The same of a Pod that the API server does not show to the webhook."""
+        return self._mint_tokens(Admitted(pod, [], []))
+
+    def _mint_tokens(self, admitted: Admitted) -> RunningPod:
         metadata = admitted.pod["metadata"]
         root = Path(tempfile.mkdtemp(prefix=f"pod-{metadata['name']}-", dir=self.folder))
-        account = admitted.pod["spec"].get("serviceAccountName", "default")
-        path = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{account}/token"
-        for token in projected_tokens(admitted.pod):
-            answer = self._client.post(self.entra.issuer + path, json=render_token_request(admitted.pod, token))
-            minted = answer.raise_for_status().json()["status"]["token"]
-            file = root / token.volume / token.path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch(mode=0o600)
-            file.write_text(minted)
-            volumes[token.volume] = str(root / token.volume)
-            # Shown, not trusted: the emulator verifies it.
-            claims.append(jwt.decode(minted, options={"verify_signature": False}))
-        return RunningPod(admitted, volumes, claims)
+        account = admitted.pod["spec"].get("serviceAccountName") or "default"
+        namespace = metadata.get("namespace") or "default"
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+
+        def mint(request: JsonObject) -> JsonObject:
+            answer = self._client.post(self.entra.issuer + path, json=request)
+            document: JsonObject = answer.json()
+            if not answer.is_success:
+                raise LocalError(f"no token for service account {namespace}/{account}: {document.get('message')}")
+            return document
+
+        return RunningPod(admitted, TokenFiles(admitted.pod, root, mint), find_sources(self.documents))
 
     def start_pod_when(self, pod: JsonObject, client_id: str, seconds: float = RELOAD_DEADLINE) -> RunningPod:
         """The same, once the webhook injects that client id, for which it gets so many seconds.
@@ -268,7 +333,7 @@ class Stage:
         Raises:
             LocalError: It printed no JSON object.
         """
-        environment = {**base_environment(), **pod.environment("app"), "REQUESTS_CA_BUNDLE": self.entra.ca_file}
+        environment = {**base_environment(), **pod.environment("app"), **self.entra.trust}
         for name in without:
             environment.pop(name, None)
         run = subprocess.run(  # noqa: S603  # the examples' program
@@ -291,7 +356,7 @@ class Stage:
         Raises:
             LocalError: It does not verify.
         """
-        tenant = self.entra.authority + self._tenant_id
+        tenant = self.entra.authority + self.tenant_id
         configuration = self._client.get(f"{tenant}/.well-known/openid-configuration").raise_for_status().json()
         keys = jwt.PyJWKSet.from_dict(self._client.get(configuration["jwks_uri"]).raise_for_status().json())
         try:
@@ -312,8 +377,13 @@ def base_environment() -> dict[str, str]:
 
 def with_free_proxy_port(pod: JsonObject) -> JsonObject:
     """The Pod with a proxy port that nobody uses here; in a cluster each Pod has its own ports."""
-    annotations = {**pod["metadata"].get("annotations", {}), PROXY_PORT_ANNOTATION: str(free_port())}
-    return {**pod, "metadata": {**pod["metadata"], "annotations": annotations}}
+    return with_annotations(pod, {PROXY_PORT_ANNOTATION: str(free_port())})
+
+
+def with_annotations(pod: JsonObject, annotations: dict[str, str]) -> JsonObject:
+    """The Pod with more annotations."""
+    metadata = pod["metadata"]
+    return {**pod, "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), **annotations}}}
 
 
 def write_certificate(folder: Path) -> str:

@@ -31,6 +31,19 @@ class PodTemplate:
     document: MutableMapping[str, Any]
 
     @property
+    def service_account(self) -> str:
+        """The name of the service account that its Pods run as."""
+        spec = self.document.get("spec")
+        return str((spec.get("serviceAccountName") if isinstance(spec, Mapping) else None) or "default")
+
+    @property
+    def containers(self) -> list[str]:
+        """The names of its containers."""
+        spec = self.document.get("spec")
+        found = spec.get("containers") if isinstance(spec, Mapping) else None
+        return [str(one.get("name")) for one in found or () if isinstance(one, Mapping)]
+
+    @property
     def labelled(self) -> bool:
         """Whether the API server would send it to the webhook."""
         metadata = self.document.get("metadata")
@@ -79,6 +92,53 @@ def _descend(document: MutableMapping[str, Any], path: tuple[str, ...], where: s
             raise ManifestError(f"{where} has no {'.'.join(path)}", hint="a workload needs its Pod template")
     found: MutableMapping[str, Any] = node
     return found
+
+
+def choose_template(templates: list[PodTemplate], workload: str, container: str, where: str) -> PodTemplate:
+    """The one that is meant.
+
+    Args:
+        templates: All there are.
+        workload: `Deployment/orders`, or the name alone; empty for any.
+        container: The name of a container it must have; empty for any.
+        where: The file's name, for errors.
+
+    Raises:
+        ManifestError: None is meant, or several are.
+    """
+    found = [one for one in templates if _is_called(one, workload) and (not container or container in one.containers)]
+    if len(found) > 1:
+        found = [one for one in found if one.labelled] or found
+    if len(found) == 1 and found[0].containers:
+        return found[0]
+    names = ", ".join(f"{one.workload} ({', '.join(one.containers)})" for one in found or templates) or "no workload"
+    if not found:
+        raise ManifestError(
+            f"{where} has no workload {workload} with a container {container}".replace("  ", " ") + f"; it has {names}"
+        )
+    raise ManifestError(
+        f"{where} has {names}",
+        hint="say which with --workload KIND/NAME or --container NAME of one that has containers",
+    )
+
+
+def _is_called(template: PodTemplate, workload: str) -> bool:
+    kind, _, path = template.workload.partition(" ")
+    name = path.rpartition("/")[2]
+    return not workload or workload.lower() in {name.lower(), f"{kind}/{name}".lower(), f"{kind}/{path}".lower()}
+
+
+def make_pod(template: PodTemplate) -> dict[str, Any]:
+    """A Pod as the workload's controller would make it; it shares nothing with the template but values."""
+    name = template.workload.rpartition("/")[2] or "pod"
+    metadata = template.document.get("metadata") or {}
+    named = {"name": name, "namespace": template.namespace}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**metadata, **named},
+        "spec": dict(template.document["spec"]),
+    }
 
 
 def has_shared_parts(document: object, where: str) -> bool:
