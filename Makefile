@@ -20,8 +20,7 @@ demo: $(STAMP) ## Run the main job on this machine: Pod, webhook, token, SDK
 	@$(BIN)/azwi demo
 
 test: $(STAMP) ## Run the tests, with branch coverage of the modules without I/O as a gate
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term -q --ignore=tests/e2e
 
 check: $(STAMP) ## Lint, format check, types
 	$(BIN)/ruff check .

@@ -123,7 +123,7 @@ class Sandbox:
     def assert_clean(self, seconds: float = 10) -> None:
         """No process, no file, no mount stays, shortly after."""
         deadline = time.monotonic() + seconds
-        while (self.processes() or list(self.temporary.iterdir())) and time.monotonic() < deadline:
+        while (self.processes() or any(self.temporary.iterdir())) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert [] == self.processes()
         assert [] == list(self.temporary.iterdir())
