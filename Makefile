@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench lock clean
+.PHONY: help setup demo test sdks check fmt bench lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ demo: $(STAMP) ## Run the main job on this machine: Pod, webhook, token, SDK
 
 test: $(STAMP) ## Run the tests, with branch coverage of the modules without I/O as a gate
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term -q --ignore=tests/e2e
+
+sdks: $(STAMP) ## Run the official SDKs of other languages against the emulator, as far as their tools are here
+	$(BIN)/pytest -q tests/e2e/sdks
 
 check: $(STAMP) ## Lint, format check, types
 	$(BIN)/ruff check .

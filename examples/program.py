@@ -8,6 +8,7 @@ Service, as programs written for a virtual machine do.
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from azure.core.exceptions import AzureError
@@ -21,8 +22,9 @@ def main(kind: str) -> int:
     if kind == "managed":
         credential = ManagedIdentityCredential()
     else:
-        # Only against an authority that Microsoft does not know, such as an emulator.
-        credential = WorkloadIdentityCredential(disable_instance_discovery=True)
+        # Only an authority that Microsoft does not know, such as an emulator on localhost, cannot be discovered.
+        unknown = "microsoft" not in os.environ["AZURE_AUTHORITY_HOST"]
+        credential = WorkloadIdentityCredential(disable_instance_discovery=unknown)
     try:
         with credential:
             token = credential.get_token(SCOPE)

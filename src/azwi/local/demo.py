@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,18 +13,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from azwi.cluster.manifests import read_manifests
-from azwi.contract import CLIENT_ID_ANNOTATION, TOKEN_FILE_VARIABLE
+from azwi.contract import CLIENT_ID_ANNOTATION, PROXY_CONTAINER, PROXY_MODE_ANNOTATION, TOKEN_FILE_VARIABLE
 from azwi.errors import AzwiError, LocalError
-from azwi.local.pod import projected_tokens
-from azwi.local.stage import OwnEmulator, RunningPod, Stage, with_free_proxy_port
+from azwi.local import isolation, namespaces
+from azwi.local.pod import find_container, projected_tokens
+from azwi.local.run import janitor
+from azwi.local.stage import OwnEmulator, RunningPod, Stage, with_annotations, with_free_proxy_port
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from azwi.local.pod import Admitted, JsonObject
 
@@ -28,6 +35,7 @@ TENANT: Final = "11111111-1111-1111-1111-111111111111"
 CATALOGUE: Final = "33333333-3333-3333-3333-333333333333"
 BILLING: Final = "44444444-4444-4444-4444-444444444444"
 RESOURCE: Final = "https://vault.azure.net"
+REDIRECTED: Final = "http://169.254.169.254, which azwi-proxy-init redirects"
 MANIFESTS: Final = (
     "one-to-one.yaml",
     "many-to-one.yaml",
@@ -64,12 +72,50 @@ def run_demo(examples: Path, console: Console) -> int:
         examples: The folder with `entra.yaml`, the manifests and `program.py`.
         console: Where it is told.
     """
+    reason = isolation_problem()
+    if not reason:
+        return _run_isolated(examples)
+    console.print(f"[dim]Not isolated: {reason}.[/]")
+    return _run_here(examples, console, None)
+
+
+def isolation_problem() -> str:
+    """Why the story cannot be told in namespaces of its own; empty where it can."""
+    if not namespaces.may_isolate():
+        return "this machine forbids namespaces"
+    if not namespaces.may_be_several():
+        return "a namespace has room for one user only; the package uidmap and ranges in /etc/subuid give more"
+    missing = [name for name in ("iptables-restore", "setpriv") if shutil.which(name) is None]
+    return f"{missing[0]} is not installed" if missing else ""
+
+
+def _run_isolated(examples: Path) -> int:
+    """Tell it from inside of namespaces, by a process that runs this module."""
+    folder = tempfile.mkdtemp(prefix="azwi-")
+    with janitor(folder) as (_, kept):
+        try:
+            argv = [sys.executable, "-m", "azwi.local.demo", str(examples), folder]
+            _, status = os.waitpid(namespaces.spawn(argv, (kept,)), 0)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def main(argv: list[str]) -> int:
+    """The first process of the namespaces."""
+    examples, folder = Path(argv[0]), Path(argv[1])
+    isolation.enter(folder)
+    return _run_here(examples, Console(highlight=False), folder)
+
+
+def _run_here(examples: Path, console: Console, folder: Path | None) -> int:
     started = time.monotonic()
     try:
         missing = [name for name in ("entra.yaml", "program.py", *MANIFESTS) if not (examples / name).exists()]
         if missing:
             raise LocalError(f"{examples} lacks {', '.join(missing)}", hint="name the folder with --examples")
-        _Story(examples, console).tell()
+        _Story(examples, console, folder).tell()
     except AzwiError as problem:
         console.print(Text(f"✗ {problem}", style="bold red"), soft_wrap=True)
         return problem.exit_code
@@ -80,8 +126,9 @@ def run_demo(examples: Path, console: Console) -> int:
 class _Story:
     """The steps, told one after another on one stage."""
 
-    def __init__(self, examples: Path, console: Console) -> None:
+    def __init__(self, examples: Path, console: Console, folder: Path | None) -> None:
         self._examples = examples
+        self._folder = folder
         self._program = examples / "program.py"
         self._console = console
         self._step = 0
@@ -91,7 +138,9 @@ class _Story:
         console.print("[bold]Azure AD Workload Identity: a Pod goes in, a token comes out[/]")
         console.print("No cluster, no Azure, no secret. The programs are real; Microsoft Entra is an emulator.")
         documents = [found.document for name in MANIFESTS for found in read_manifests(self._examples / name)]
-        with Stage(documents, TENANT, OwnEmulator(self._examples / "entra.yaml")) as stage:
+        arguments = isolation.EMULATOR_ARGUMENTS if self._folder else ()
+        emulator = OwnEmulator(self._examples / "entra.yaml", arguments)
+        with Stage(documents, TENANT, emulator, self._folder) as stage:
             orders = self._tell_injection(stage)
             self._tell_token(orders)
             self._tell_exchange(stage, orders)
@@ -163,19 +212,27 @@ class _Story:
 
     def _tell_proxy(self, stage: Stage) -> None:
         self._head("The proxy answers a program that only knows the metadata service")
-        pod = stage.start_pod(with_free_proxy_port(stage.pod("legacy")))
-        proxy = stage.start_proxy(pod)
+        pod = stage.start_pod(self._legacy_pod(stage))
+        container = find_container(pod.admitted.pod, PROXY_CONTAINER)
+        if self._folder:
+            stage.set_redirect(pod)
+        proxy = stage.start_proxy(pod, isolation.user_launcher(container) if self._folder else ())
         # With this variable the SDK would use the token itself and never ask the metadata service.
         claims = self._exchange(stage, pod, "managed", without=(TOKEN_FILE_VARIABLE,))
         answered = stage.count_answers(proxy)
         if answered != 1:
             raise LocalError(f"the proxy counts {answered} token requests, 1 was made")
         rows = {
-            "program asks": pod.environment("app")["AZURE_POD_IDENTITY_AUTHORITY_HOST"],
+            "program asks": pod.environment("app").get("AZURE_POD_IDENTITY_AUTHORITY_HOST", REDIRECTED),
             "application": claims["appid"],
             "answered by": "azwi-proxy, by its own count of 1 request",
         }
         self._show(draw_rows(rows))
+
+    def _legacy_pod(self, stage: Stage) -> JsonObject:
+        """The Pod, with the redirect where this run has a network of its own, else with a variable and a free port."""
+        pod = stage.pod("legacy")
+        return with_annotations(pod, {PROXY_MODE_ANNOTATION: "redirect"}) if self._folder else with_free_proxy_port(pod)
 
     def _tell_refusal(self, stage: Stage) -> None:
         self._head("A service account that the application does not trust is refused")
@@ -237,3 +294,7 @@ def find_examples() -> Path:
     here = Path(__file__)
     packaged = here.with_name("examples")
     return packaged if packaged.exists() else here.parents[3] / "examples"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -10,10 +10,11 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import shutil
 import socket
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from azwi.contract import METADATA_ADDRESS
 from azwi.emulator.background import SYSTEM_BUNDLES
@@ -21,7 +22,15 @@ from azwi.emulator.metadata import PUBLIC_ALIASES
 from azwi.errors import LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+# What makes the emulator Entra and the metadata service of the namespace.
+EMULATOR_ARGUMENTS: Final = (
+    "--name=login.microsoftonline.com",
+    "--port=443",
+    f"--imds-host={METADATA_ADDRESS}",
+    "--imds-port=80",
+)
 
 _MS_NOSUID: Final = 2
 _MS_NODEV: Final = 4
@@ -62,6 +71,26 @@ def trust_everywhere(bundle: Path) -> None:
     """Let programs that look for the machine's certificate authorities find this file."""
     for path in {os.path.realpath(path) for path in SYSTEM_BUNDLES if Path(path).is_file()}:
         _mount(str(bundle), path, "", _MS_BIND)
+
+
+def user_launcher(container: Mapping[str, Any]) -> list[str]:
+    """What makes a program the user that its container names, who may read our files nevertheless.
+
+    Raises:
+        LocalError: This namespace has no such user, or the machine lacks setpriv.
+    """
+    context = container["securityContext"]
+    uid, gid = int(context["runAsUser"]), int(context.get("runAsGroup", context["runAsUser"]))
+    if not has_user(uid):
+        raise LocalError(
+            f"the namespace has no user {uid} for {container['name']}",
+            hint="install newuidmap (package uidmap) and have ranges in /etc/subuid and /etc/subgid, or be root",
+        )
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise LocalError("program setpriv is missing", hint="install the package util-linux")
+    rights = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"]
+    return [setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *rights, "--"]
 
 
 def has_user(uid: int) -> bool:

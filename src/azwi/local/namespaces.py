@@ -44,6 +44,14 @@ def may_isolate() -> bool:
     return status == 0
 
 
+def may_be_several() -> bool:
+    """Whether namespaces of ours can have more users than one: we are root, or an administrator gave us ids."""
+    return os.geteuid() == 0 or all(
+        shutil.which(program) and _subordinate_start(Path(file), _own_names()) is not None
+        for program, file in (("newuidmap", "/etc/subuid"), ("newgidmap", "/etc/subgid"))
+    )
+
+
 def spawn(argv: Sequence[str], kept: Sequence[int]) -> int:
     """Start a program as the first process of new namespaces, in which it is root; gives the process to wait for.
 
@@ -156,14 +164,11 @@ def _own_map(kind: str) -> str:
 
 def _map_subordinates(child: int) -> bool:
     """Map ourselves to root, and the ids that an administrator gave us to the others; False where there are none."""
-    name = ""
-    with contextlib.suppress(KeyError):
-        name = pwd.getpwuid(os.geteuid()).pw_name
     for program, file, own in (
         ("newuidmap", "/etc/subuid", os.geteuid()),
         ("newgidmap", "/etc/subgid", os.getegid()),
     ):
-        start = _subordinate_start(Path(file), {name, str(os.geteuid())} - {""})
+        start = _subordinate_start(Path(file), _own_names())
         path = shutil.which(program)
         if start is None or path is None:
             return False
@@ -171,6 +176,14 @@ def _map_subordinates(child: int) -> bool:
         if subprocess.run(command, capture_output=True, check=False).returncode:  # noqa: S603  # a fixed program
             return False
     return True
+
+
+def _own_names() -> set[str]:
+    """By what subuid(5) may call us."""
+    names = {str(os.geteuid())}
+    with contextlib.suppress(KeyError):
+        names.add(pwd.getpwuid(os.geteuid()).pw_name)
+    return names
 
 
 def _subordinate_start(file: Path, names: set[str]) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +22,7 @@ from azwi.contract import (
 )
 from azwi.emulator.background import BUNDLE_NAME
 from azwi.emulator.client import read_addresses
-from azwi.errors import LocalError, ManifestError
+from azwi.errors import ManifestError
 from azwi.local import isolation
 from azwi.local.environment import container_command
 from azwi.local.identities import DEFAULT_TENANT, make_identities
@@ -44,12 +43,6 @@ JsonObject = dict[str, Any]
 # What the user's own shell may say about Azure is not the container's.
 _FOREIGN: Final = ("AZURE_", "IDENTITY_", "MSI_", "IMDS_", "ARM_")
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-_ISOLATED: Final = (
-    "--name=login.microsoftonline.com",
-    "--port=443",
-    "--imds-host=169.254.169.254",
-    "--imds-port=80",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +132,7 @@ class Rehearsal:
         self._notes += identities.notes
         state = self._folder / "entra.yaml"
         state.write_text(yaml.safe_dump(identities.state))
-        emulator = OwnEmulator(state, _ISOLATED if self._order.isolated else ())
+        emulator = OwnEmulator(state, isolation.EMULATOR_ARGUMENTS if self._order.isolated else ())
         return Stage([*identities.accounts, *others], tenant or DEFAULT_TENANT, emulator, self._folder)
 
     # --- The Pod ------------------------------------------------------------------------------------------
@@ -169,29 +162,13 @@ class Rehearsal:
             self._notes.append(stage.set_redirect(pod))
         if not pod.has_container(PROXY_CONTAINER):
             return
-        proxy = stage.start_proxy(pod, self._proxy_launcher(pod))
+        container = find_container(pod.admitted.pod, PROXY_CONTAINER)
+        proxy = stage.start_proxy(pod, isolation.user_launcher(container) if self._order.isolated else ())
         if not self._order.isolated:
             self._notes.append(
                 f"the proxy is http://127.0.0.1:{proxy.port}, which the Python, JavaScript, .NET and Java SDKs find by "
                 "AZURE_POD_IDENTITY_AUTHORITY_HOST; with --isolated it is behind 169.254.169.254"
             )
-
-    def _proxy_launcher(self, pod: RunningPod) -> list[str]:
-        """What makes the proxy the user that the redirect exempts, who may read our files nevertheless."""
-        if not self._order.isolated:
-            return []
-        context = find_container(pod.admitted.pod, PROXY_CONTAINER)["securityContext"]
-        uid = int(context["runAsUser"])
-        if not isolation.has_user(uid):
-            raise LocalError(
-                f"the namespace has no user {uid} for the proxy",
-                hint="install newuidmap (package uidmap) and have ranges in /etc/subuid and /etc/subgid, or be root",
-            )
-        setpriv = shutil.which("setpriv")
-        if setpriv is None:
-            raise LocalError("program setpriv is missing", hint="install the package util-linux")
-        ids = [f"--reuid={uid}", f"--regid={int(context.get('runAsGroup', uid))}", "--clear-groups"]
-        return [setpriv, *ids, "--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search", "--"]
 
     # --- The command ----------------------------------------------------------------------------------------
 

@@ -70,27 +70,27 @@ def run(order: RunOrder) -> int:
     """
     adopt_orphans()
     folder = tempfile.mkdtemp(prefix="azwi-")
-    with _janitor(folder) as (janitor, kept_by_the_living), _blocked_signals():
+    with janitor(folder) as (pid, kept_by_the_living), _blocked_signals():
         try:
             return _supervise(order, folder, kept_by_the_living)
         finally:
-            kill_descendants(spared=janitor)
+            kill_descendants(spared=pid)
             shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _janitor(folder: str) -> Iterator[tuple[int, int]]:
+def janitor(folder: str) -> Iterator[tuple[int, int]]:
     """A shell that removes the folder once nobody has the descriptor any more; gives its process and the descriptor."""
     read_end, write_end = os.pipe()
-    janitor = subprocess.Popen(  # noqa: S603  # a fixed script
+    shell = subprocess.Popen(  # noqa: S603  # a fixed script
         ["/bin/sh", "-c", _JANITOR, "sh", folder], stdin=read_end, start_new_session=True, cwd="/"
     )
     os.close(read_end)
     try:
-        yield janitor.pid, write_end
+        yield shell.pid, write_end
     finally:
         os.close(write_end)
-        janitor.wait()
+        shell.wait()
 
 
 @contextlib.contextmanager
