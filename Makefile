@@ -20,7 +20,7 @@ demo: $(STAMP) ## Run the main job on this machine: Pod, webhook, token, SDK
 	@$(BIN)/azwi demo
 
 test: $(STAMP) ## Run the tests, with branch coverage of the modules without I/O as a gate
-	$(BIN)/pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term -q --ignore=tests/e2e
+	$(BIN)/pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term -q --ignore=tests/e2e
 
 sdks: $(STAMP) ## Run the official SDKs of other languages against the emulator, as far as their tools are here
 	$(BIN)/pytest -q tests/e2e/sdks

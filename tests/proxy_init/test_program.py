@@ -147,7 +147,7 @@ def test_a_dry_run_changes_nothing(inside: Inside) -> None:
 
 def test_a_port_in_use_is_told(inside: Inside) -> None:
     """Another listener on the proxy's port would take the tokens' requests."""
-    run = inside(f"{SOMEBODY} 127.0.0.1 8000 & sleep 1; azwi-proxy-init")
+    run = inside(f"{SOMEBODY} 127.0.0.1 8000 & sleep 0.5; azwi-proxy-init")
     assert 1 == run.returncode
     assert "cannot listen on the proxy's port 127.0.0.1:8000: Address already in use" in run.stderr
 
@@ -164,7 +164,7 @@ def test_a_redirect_that_does_not_work_is_told(inside: Inside) -> None:
 
 def test_a_listener_elsewhere_is_not_mistaken_for_us(inside: Inside) -> None:
     """An uid that is exempt meets whoever listens at the metadata address, and that is not the proxy."""
-    run = inside(f"{SOMEBODY} 169.254.169.254 80 & sleep 1; azwi-proxy-init", PROXY_UID="0")
+    run = inside(f"{SOMEBODY} 169.254.169.254 80 & sleep 0.5; azwi-proxy-init", PROXY_UID="0")
     assert 1 == run.returncode
     assert "somebody else answers there" in run.stderr
 

@@ -76,6 +76,9 @@ class _Front:
 
     def __init__(self, control: int) -> None:
         self._control = control
+        self._lock = threading.Lock()
+        self._starting = False
+        self._waiting: list[int] = []
         self._command: subprocess.Popen[bytes] | None = None
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -85,26 +88,40 @@ class _Front:
         self._end()
 
     def _pass_on(self, number: int) -> None:
-        if self._command is not None:
-            self._command.send_signal(number)
-        elif number in _ENDING:
-            os.kill(os.getpid(), number)
+        with self._lock:
+            if self._command is not None:
+                self._command.send_signal(number)
+            elif self._starting:
+                self._waiting.append(number)
+            elif number in _ENDING:
+                os.kill(os.getpid(), number)
 
     def _end(self) -> None:
         """The one who waited for us is gone: end now, the command first."""
-        if self._command is not None:
-            self._command.kill()
+        with self._lock:
+            started = self._starting
+        if started:
+            self._pass_on(signal.SIGKILL)
         else:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    def hold(self) -> None:
+        """The command is about to start: keep signals for it."""
+        with self._lock:
+            self._starting = True
+
     def give(self, command: subprocess.Popen[bytes]) -> None:
-        """From now on signals are for the command."""
-        self._command = command
+        """From now on signals are for the command, also those that were kept."""
+        with self._lock:
+            self._command = command
+            for number in self._waiting:
+                command.send_signal(number)
 
 
 def _run_command(prepared: Prepared, front: _Front, group: int) -> int:
     # The terminal sends its signals to the whole group: they are for the command. A handler of Python's does not
     # outlive exec, so the command starts with the defaults.
+    front.hold()
     for number in FORWARDED:
         signal.signal(number, lambda *_: None)
     try:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from azwi.proxy_init.rules import RedirectPlan
 
 DEADLINE: Final = 5.0  # seconds
+_HERE: Final = 1.0  # seconds in which a connection that was made on this machine has arrived
 _LOOPBACK: Final = "127.0.0.1"
 
 
@@ -62,5 +63,5 @@ def _reaches(listener: socket.socket, client: socket.socket) -> bool:
     """Whether a connection waits at the listener; one on loopback is there as soon as the client has it."""
     import select  # noqa: PLC0415
 
-    readable, _, _ = select.select([listener, client], [], [], DEADLINE)
+    readable, _, _ = select.select([listener, client], [], [], _HERE)
     return listener in readable
