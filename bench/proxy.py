@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from azwi.cluster.manifests import read_manifests
 from azwi.local.demo import MANIFESTS, TENANT, find_examples
-from azwi.local.stage import OwnEmulator, Stage, with_free_proxy_port
+from azwi.local.running import with_free_proxy_port
+from azwi.local.stage import OwnEmulator, Stage
 from bench.measure import Figure, cpu_seconds, memory_mib
 
 if TYPE_CHECKING:

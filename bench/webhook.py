@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from azwi.local.processes import Process
-from azwi.local.stage import base_environment, write_certificate
+from azwi.local.processes import Process, base_environment
+from azwi.local.stage import write_certificate
 from bench.measure import Figure, cpu_seconds, memory_mib
 
 if TYPE_CHECKING:

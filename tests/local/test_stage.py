@@ -10,8 +10,9 @@ import pytest
 from azwi.cluster.manifests import read_manifests
 from azwi.errors import LocalError
 from azwi.local.demo import MANIFESTS, RESOURCE, TENANT
-from azwi.local.processes import Process, find_program
-from azwi.local.stage import OwnEmulator, Stage, base_environment, with_free_proxy_port
+from azwi.local.processes import Process, base_environment, find_program
+from azwi.local.running import with_free_proxy_port
+from azwi.local.stage import OwnEmulator, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +37,9 @@ def stage() -> Iterator[Stage]:
 
 def test_workload_identity_credential_gets_a_verified_token(stage: Stage) -> None:
     """azure-identity's WorkloadIdentityCredential, with nothing but the injected variables."""
-    printed = stage.run_program(EXAMPLES / "program.py", stage.start_pod(stage.pod("orders")), "workload")
+    printed = stage.witness.run_program(EXAMPLES / "program.py", stage.start_pod(stage.pod("orders")), "workload")
 
-    claims = stage.verify(printed["token"], RESOURCE)
+    claims = stage.witness.verify(printed["token"], RESOURCE)
 
     assert (CLIENT, TENANT) == (claims["appid"], claims["tid"])
 
@@ -51,18 +52,18 @@ def test_metadata_programs_get_a_verified_token_through_the_proxy(stage: Stage, 
     proxy = stage.start_proxy(pod)
 
     for count, (path, arguments) in enumerate([(EXAMPLES / "program.py", ["managed"]), (program, [])], 1):
-        printed = stage.run_program(path, pod, *arguments, without=("AZURE_FEDERATED_TOKEN_FILE",))
+        printed = stage.witness.run_program(path, pod, *arguments, without=("AZURE_FEDERATED_TOKEN_FILE",))
 
-        assert stage.verify(printed["token"], RESOURCE)["appid"] == CLIENT
+        assert stage.witness.verify(printed["token"], RESOURCE)["appid"] == CLIENT
         assert stage.count_answers(proxy) == count
 
 
 def test_a_token_for_another_resource_does_not_verify(stage: Stage) -> None:
     """Verification is real: the audience is part of it."""
-    printed = stage.run_program(EXAMPLES / "program.py", stage.start_pod(stage.pod("orders")), "workload")
+    printed = stage.witness.run_program(EXAMPLES / "program.py", stage.start_pod(stage.pod("orders")), "workload")
 
     with pytest.raises(LocalError, match="does not verify"):
-        stage.verify(printed["token"], "https://storage.azure.com")
+        stage.witness.verify(printed["token"], "https://storage.azure.com")
 
 
 def test_a_program_that_fails_is_told_by_its_last_line(stage: Stage, tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_program_that_fails_is_told_by_its_last_line(stage: Stage, tmp_path: P
     program.write_text("raise SystemExit('no luck')")
 
     with pytest.raises(LocalError, match=r"broken.py ended with 1: no luck"):
-        stage.run_program(program, stage.start_pod(stage.pod("orders")))
+        stage.witness.run_program(program, stage.start_pod(stage.pod("orders")))
 
 
 def test_what_does_not_come_up_is_told(stage: Stage, tmp_path: Path) -> None:

@@ -24,12 +24,14 @@ from azwi.errors import AzwiError, LocalError
 from azwi.local import isolation, namespaces
 from azwi.local.pod import find_container, projected_tokens
 from azwi.local.run import janitor
-from azwi.local.stage import OwnEmulator, RunningPod, Stage, with_annotations, with_free_proxy_port
+from azwi.local.running import with_annotations, with_free_proxy_port
+from azwi.local.stage import OwnEmulator, Stage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from azwi.local.pod import Admitted, JsonObject
+    from azwi.local.running import RunningPod
 
 TENANT: Final = "11111111-1111-1111-1111-111111111111"
 CATALOGUE: Final = "33333333-3333-3333-3333-333333333333"
@@ -182,10 +184,10 @@ class _Story:
 
     def _exchange(self, stage: Stage, pod: RunningPod, *arguments: str, without: tuple[str, ...] = ()) -> JsonObject:
         """The verified claims of the access token that the Pod's program gets."""
-        printed = stage.run_program(self._program, pod, *(arguments or ("workload",)), without=without)
+        printed = stage.witness.run_program(self._program, pod, *(arguments or ("workload",)), without=without)
         if "token" not in printed:
             raise LocalError(f"the program of Pod {pod.name} got no token: {printed.get('error')}")
-        return stage.verify(printed["token"], RESOURCE)
+        return stage.witness.verify(printed["token"], RESOURCE)
 
     def _tell_mappings(self, stage: Stage, orders: RunningPod) -> None:
         self._head("One identity for one service account, for many, and many for one")
@@ -237,7 +239,7 @@ class _Story:
     def _tell_refusal(self, stage: Stage) -> None:
         self._head("A service account that the application does not trust is refused")
         pod = stage.start_pod(stage.pod("intruder"))
-        printed = stage.run_program(self._program, pod, "workload")
+        printed = stage.witness.run_program(self._program, pod, "workload")
         error = str(printed.get("error", ""))
         code = next((code for code in _REMEDIES if f"{code}:" in error), None)
         if code is None:

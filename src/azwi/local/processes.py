@@ -159,3 +159,9 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def base_environment() -> dict[str, str]:
+    """What every program of the stage gets of ours: where to find others, and nothing of Azure."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "SYSTEMROOT")
+    return {name: os.environ[name] for name in kept if name in os.environ}

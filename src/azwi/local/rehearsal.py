@@ -28,14 +28,15 @@ from azwi.local.environment import container_command
 from azwi.local.identities import DEFAULT_TENANT, make_identities
 from azwi.local.pod import find_container
 from azwi.local.processes import free_port
-from azwi.local.stage import OwnEmulator, RunningEmulator, Stage, with_annotations
+from azwi.local.running import with_annotations
+from azwi.local.stage import OwnEmulator, RunningEmulator, Stage
 from azwi.local.workloads import choose_template, find_templates, has_shared_parts, make_pod
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from azwi.local.run import RunOrder
-    from azwi.local.stage import RunningPod
+    from azwi.local.running import RunningPod
     from azwi.local.workloads import PodTemplate
 
 JsonObject = dict[str, Any]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import ssl
 import subprocess
 import tempfile
@@ -17,27 +16,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import httpx2
-import jwt
 import yaml
 
-from azwi.contract import PROXY_CONTAINER, PROXY_INIT_CONTAINER, PROXY_PORT_ANNOTATION, WEBHOOK_PATH
+from azwi.contract import PROXY_CONTAINER, PROXY_INIT_CONTAINER, WEBHOOK_PATH
 from azwi.emulator.background import trust_environment
 from azwi.emulator.certificates import generate_authority, issue_server_certificate
 from azwi.emulator.client import read_addresses
 from azwi.errors import LocalError
-from azwi.local.environment import Resolved, Sources, find_sources, resolve_environment
+from azwi.local.environment import find_sources
 from azwi.local.pod import Admitted, JsonObject, apply_answer, find_container, render_review
-from azwi.local.processes import Process, find_program, free_port
+from azwi.local.processes import Process, base_environment, find_program, free_port
+from azwi.local.running import RunningPod, RunningProxy
 from azwi.local.tokens import TokenFiles
+from azwi.local.witness import Entra, Witness
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-PROGRAM_DEADLINE: Final = 30  # seconds
 RELOAD_DEADLINE: Final = 5.0  # seconds in which the webhook has read a changed manifest
 _REDIRECT_DEADLINE: Final = 60  # seconds
-_ACCESS_TOKEN_ALGORITHM: Final = "RS256"  # noqa: S105  # an algorithm's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,59 +51,6 @@ class RunningEmulator:
     """An emulator that runs already, by its folder."""
 
     folder: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Entra:
-    """Where the emulator is; `trust` are the variables by which programs trust it."""
-
-    authority: str
-    issuer: str
-    ca_file: str
-    trust: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class RunningPod:
-    """A Pod that was let in, with its tokens in files."""
-
-    admitted: Admitted
-    tokens: TokenFiles
-    sources: Sources
-
-    @property
-    def name(self) -> str:
-        """The Pod's name."""
-        return str(self.admitted.pod["metadata"]["name"])
-
-    @property
-    def claims(self) -> list[JsonObject]:
-        """What each of its tokens says."""
-        return self.tokens.claims
-
-    def resolve(self, container: str) -> Resolved:
-        """The variables of one of its containers, and what of them could not be had."""
-        pod = self.admitted.pod
-        return resolve_environment(find_container(pod, container), pod, self.sources, self.tokens.volumes)
-
-    def environment(self, container: str) -> dict[str, str]:
-        """The variables of one of its containers."""
-        return self.resolve(container).variables
-
-    def has_container(self, name: str) -> bool:
-        """Whether it has a container or init container of that name."""
-        with contextlib.suppress(LocalError):
-            return bool(find_container(self.admitted.pod, name))
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class RunningProxy:
-    """A proxy that is ready: its process, its port, the address of its metrics."""
-
-    pid: int
-    port: int
-    metrics: str
 
 
 @dataclass(slots=True)
@@ -148,6 +93,11 @@ class Stage:
     ) -> None:
         """End both and remove the folder."""
         self._stack.close()
+
+    @property
+    def witness(self) -> Witness:
+        """What runs containers' programs and verifies their tokens."""
+        return Witness(self.entra, self.tenant_id)
 
     # --- The programs -----------------------------------------------------------------------------------
 
@@ -318,72 +268,6 @@ class Stage:
                 return self.start_pod(pod)
             time.sleep(0.1)
         raise LocalError(f"the webhook did not read the changed service account within {seconds:g} s")
-
-    # --- The container's program ------------------------------------------------------------------------
-
-    def run_program(self, program: Path, pod: RunningPod, *arguments: str, without: tuple[str, ...] = ()) -> JsonObject:
-        """Run a program in a process of its own with the environment of the Pod's container `app`.
-
-        Args:
-            program: A Python file that prints one JSON object.
-            pod: Whose environment it gets; nothing of ours but PATH and the emulator's CA.
-            arguments: The program's.
-            without: Variables that it does not get.
-
-        Raises:
-            LocalError: It printed no JSON object.
-        """
-        environment = {**base_environment(), **pod.environment("app"), **self.entra.trust}
-        for name in without:
-            environment.pop(name, None)
-        run = subprocess.run(  # noqa: S603  # the examples' program
-            [find_program("python"), str(program), *arguments],
-            env=environment,
-            capture_output=True,
-            timeout=PROGRAM_DEADLINE,
-            check=False,
-        )
-        try:
-            printed: JsonObject = json.loads(run.stdout)
-        except ValueError as problem:
-            last = run.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-            raise LocalError(f"{program.name} ended with {run.returncode}: {last}") from problem
-        return printed
-
-    def verify(self, token: str, resource: str) -> JsonObject:
-        """The claims of an access token, verified with the keys that the authority publishes.
-
-        Raises:
-            LocalError: It does not verify.
-        """
-        tenant = self.entra.authority + self.tenant_id
-        configuration = self._client.get(f"{tenant}/.well-known/openid-configuration").raise_for_status().json()
-        keys = jwt.PyJWKSet.from_dict(self._client.get(configuration["jwks_uri"]).raise_for_status().json())
-        try:
-            key = keys[jwt.get_unverified_header(token)["kid"]]
-            claims: JsonObject = jwt.decode(
-                token, key, algorithms=[_ACCESS_TOKEN_ALGORITHM], audience=resource, issuer=configuration["issuer"]
-            )
-        except (jwt.PyJWTError, KeyError) as problem:
-            raise LocalError(f"the access token does not verify: {problem}") from problem
-        return claims
-
-
-def base_environment() -> dict[str, str]:
-    """What every program of the stage gets of ours: where to find others, and nothing of Azure."""
-    kept = ("PATH", "HOME", "LANG", "TMPDIR", "SYSTEMROOT")
-    return {name: os.environ[name] for name in kept if name in os.environ}
-
-
-def with_free_proxy_port(pod: JsonObject) -> JsonObject:
-    """The Pod with a proxy port that nobody uses here; in a cluster each Pod has its own ports."""
-    return with_annotations(pod, {PROXY_PORT_ANNOTATION: str(free_port())})
-
-
-def with_annotations(pod: JsonObject, annotations: dict[str, str]) -> JsonObject:
-    """The Pod with more annotations."""
-    metadata = pod["metadata"]
-    return {**pod, "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), **annotations}}}
 
 
 def write_certificate(folder: Path) -> str:
