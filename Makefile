@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sdks check fmt bench lock clean
+.PHONY: help setup demo test sdks e2e check fmt bench lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,10 @@ test: $(STAMP) ## Run the tests, with branch coverage of the modules without I/O
 
 sdks: $(STAMP) ## Run the official SDKs of other languages against the emulator, as far as their tools are here
 	$(BIN)/pytest -q tests/e2e/sdks
+
+e2e: $(STAMP) ## Run the webhook in front of a real Kubernetes API server (needs Go; builds Kubernetes the first time)
+	@sh tests/e2e/kubernetes/build.sh >/dev/null
+	$(BIN)/pytest -q tests/e2e/cluster
 
 check: $(STAMP) ## Lint, format check, types
 	$(BIN)/ruff check .

@@ -54,6 +54,12 @@ class ServiceAccountUnreadableError(AzwiError):
     code = "service-account-unreadable"
 
 
+class ClusterError(AzwiError):
+    """The API server's, or the way there; `message` is the server's own text where it gave one."""
+
+    code = "cluster"
+
+
 class EntraError(AzwiError):
     """Microsoft Entra's, or the way there: a token could not be had."""
 

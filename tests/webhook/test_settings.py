@@ -229,7 +229,7 @@ def test_identity_binding() -> None:
     """R 2.8, R 4: flags and keys together; the selector is taken over without what it does not know."""
     endpoint = read(
         *BINDING,
-        AZURE_KUBERNETES_TOKEN_PROXY="https://proxy",  # noqa: S106
+        AZURE_KUBERNETES_TOKEN_PROXY="https://proxy",
         AZURE_KUBERNETES_SNI_NAME="sni",
         AZURE_KUBERNETES_CA_CTB_SIGNER_NAME="example.com/s",
         AZURE_KUBERNETES_CA_CTB_LABEL_SELECTOR=(
@@ -242,7 +242,7 @@ def test_identity_binding() -> None:
     assert endpoint == CustomEndpoint(
         annotation="azure.workload.identity/use-identity-binding",
         audience="api://AKSIdentityBinding",
-        token_proxy="https://proxy",  # noqa: S106
+        token_proxy="https://proxy",
         sni_name="sni",
         ca_source={"clusterTrustBundle": bundle},
     )
@@ -268,7 +268,7 @@ def test_contradicting_cas_are_told_even_without_binding(keys: dict[str, str], w
     [
         (["--bogus"], 2, "azwi-webhook: unknown flag --bogus; azwi-webhook --help lists the flags\n"),
         (["--webhook-cert-dir=/nonexistent", "--service-accounts=/nonexistent"], 1, "/nonexistent does not exist"),
-        ([], 1, "--service-accounts FILE|DIR"),
+        ([], 1, "no API server is known: no --kubeconfig, no KUBECONFIG"),
     ],
 )
 def test_the_program_tells_mistakes_in_one_line(
@@ -276,6 +276,8 @@ def test_the_program_tells_mistakes_in_one_line(
 ) -> None:
     """One sentence on stderr with the program's name; 2 for a bad flag, 1 for what is missing."""
     monkeypatch.setenv("AZURE_TENANT_ID", TENANT)
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.delenv("KUBECONFIG", raising=False)
 
     assert main(arguments) == code
 

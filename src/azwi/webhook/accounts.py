@@ -27,6 +27,16 @@ class Accounts(Protocol):
         """The account, None where there is none."""
 
 
+class KnownAccounts(Accounts, Protocol):
+    """Accounts that are kept up to date."""
+
+    def refresh(self) -> None:
+        """Called every second."""
+
+    def __len__(self) -> int:
+        """How many accounts are known."""
+
+
 class _Metadata(View):
     name: str
     namespace: str | None = None

@@ -16,7 +16,7 @@ from azwi.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from azwi.webhook.settings import Address
 
@@ -108,6 +108,7 @@ async def serve(
     on_start: Callable[[], None],
     on_stop: Callable[[], None],
     refresh: Sequence[Callable[[], None]],
+    beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
 ) -> None:
     """Serve all ports until SIGTERM or SIGINT, then answer what is open and return.
 
@@ -116,6 +117,7 @@ async def serve(
         on_start: Called once all ports are served.
         on_stop: Called when a signal came, before the ports close.
         refresh: Called every second.
+        beside: Run as long as the ports are served; one that ends with an error ends the program.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -127,14 +129,24 @@ async def serve(
     ]
     await _until_started(servers)
     on_start()
-    refreshing = asyncio.create_task(_refresh(refresh))
+    background = [asyncio.create_task(_refresh(refresh)), *(asyncio.create_task(run()) for run in beside)]
+    for task in background:
+        task.add_done_callback(lambda ended: stop.set() if _has_failed(ended) else None)
     await stop.wait()
     on_stop()
-    refreshing.cancel()
+    failed = [task for task in background if task.done() and _has_failed(task)]
+    for task in background:
+        task.cancel()
     for server in servers:
         _abort_idle(server)
         server.should_exit = True
     await asyncio.gather(*tasks)
+    for task in failed:
+        task.result()  # raises what it failed with
+
+
+def _has_failed(task: asyncio.Task[None]) -> bool:
+    return not task.cancelled() and task.exception() is not None
 
 
 def _abort_idle(server: uvicorn.Server) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from azwi import log as logs
 from azwi.admission.settings import Settings, uses_native_sidecar
-from azwi.errors import AzwiError, ConfigurationError
+from azwi.errors import AzwiError
 from azwi.flags import parse_flags
 from azwi.version import describe
 from azwi.webhook.settings import FLAGS, PROGRAM, WebhookSettings, read_settings
@@ -20,7 +20,10 @@ from azwi.webhook.settings import FLAGS, PROGRAM, WebhookSettings, read_settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from azwi.webhook.accounts import ManifestAccounts
+    from azwi.webhook.accounts import KnownAccounts, ManifestAccounts
+    from azwi.webhook.cluster import Cluster
+    from azwi.webhook.life import Port
+    from azwi.webhook.server import StatusApp
 
 log = logs.logger("webhook")
 
@@ -53,49 +56,70 @@ def _run(settings: WebhookSettings) -> None:
     from azwi.webhook.server import AdmissionApp, StatusApp  # noqa: PLC0415
 
     life.keep_heap()
-    accounts = _read_accounts(settings)
+    cluster = None if settings.accounts else _follow_cluster(settings)
+    accounts: KnownAccounts = _read_accounts(settings) if cluster is None else cluster.accounts
     certificates = CertificateFiles(Path(settings.certificates), settings.tls_min_version)
     metrics = Metrics()
-    metrics.set_accounts(len(accounts))
     status = StatusApp(metrics)
-    admission = AdmissionApp(accounts, _with_native_sidecar(settings), metrics)
     webhook = life.listen(settings.listen, "port")
-    ports = [life.Port(webhook, admission, certificates.context)]
-    if settings.health is not None:
-        ports.append(life.Port(life.listen(settings.health, "health-addr"), status.health))
-    if settings.metrics is not None:
-        ports.append(life.Port(life.listen(settings.metrics, "metrics-addr"), status.metrics))
+    look = None if cluster is None else cluster.accounts
+    admission = AdmissionApp(accounts, _with_native_sidecar(settings, None), metrics, look)
+    ports = [life.Port(webhook, admission, certificates.context), *_status_ports(settings, status)]
 
     def refresh_accounts() -> None:
         accounts.refresh()
         metrics.set_accounts(len(accounts))
+        if cluster is not None:
+            cluster.report(metrics)
 
     def started() -> None:
-        status.ready = True
+        refresh_accounts()
         fields = {"port": webhook.getsockname()[1], "accounts": len(accounts)}
         log.info("webhook serves", extra={"fields": fields})
+        if cluster is None:
+            ready()
+
+    def ready() -> None:
+        status.ready = True
+        log.info("webhook is ready", extra={"fields": {"accounts": len(accounts)}})
 
     def stopping() -> None:
         status.ready = False
         log.info("webhook stops")
 
-    serving = life.serve(ports, started, stopping, [certificates.refresh, refresh_accounts])
+    def use_version(git_version: str) -> None:
+        admission.settings = _with_native_sidecar(settings, git_version)
+
+    beside = [] if cluster is None else cluster.tasks(use_version, ready)
+    serving = life.serve(ports, started, stopping, [certificates.refresh, refresh_accounts], beside)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serving)
+
+
+def _status_ports(settings: WebhookSettings, status: StatusApp) -> list[Port]:
+    from azwi.webhook import life  # noqa: PLC0415
+
+    wanted = (
+        (settings.health, "health-addr", status.health),
+        (settings.metrics, "metrics-addr", status.metrics),
+    )
+    return [life.Port(life.listen(address, flag), app) for address, flag, app in wanted if address is not None]
 
 
 def _read_accounts(settings: WebhookSettings) -> ManifestAccounts:
     from azwi.webhook.accounts import ManifestAccounts  # noqa: PLC0415
 
-    if not settings.accounts:
-        raise ConfigurationError(
-            "there is nothing to read service accounts from; this version cannot ask an API server yet",
-            hint="name manifests with --service-accounts FILE|DIR",
-        )
     return ManifestAccounts(Path(settings.accounts))
 
 
-def _with_native_sidecar(settings: WebhookSettings) -> Settings:
-    """The admission settings with auto decided: without an API server native sidecars are taken for given (D 12)."""
-    native = uses_native_sidecar(settings.native_sidecar, git_version=None)
+def _follow_cluster(settings: WebhookSettings) -> Cluster:
+    # lightkube and httpx2 are not small, and only needed with an API server.
+    from azwi.webhook.cluster import Cluster  # noqa: PLC0415
+
+    return Cluster(settings.kubeconfig, os.environ)
+
+
+def _with_native_sidecar(settings: WebhookSettings, git_version: str | None) -> Settings:
+    """The admission settings with auto decided by the API server's version (D 12)."""
+    native = uses_native_sidecar(settings.native_sidecar, git_version)
     return replace(settings.admission, proxy=replace(settings.admission.proxy, native_sidecar=native))

@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from azwi.webhook.mutation import Answer
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -52,6 +54,24 @@ class Metrics:
         )
         self._accounts = Gauge("azwi_service_accounts", "Service accounts known", registry=self._registry)
 
+        self._restarts = Counter(
+            "azwi_service_account_watch_restarts",
+            "Times that following the API server's service accounts failed and was begun again",
+            registry=self._registry,
+        )
+        self._age = Gauge(
+            "azwi_service_account_watch_age_seconds",
+            "Seconds since the API server last said anything about service accounts",
+            registry=self._registry,
+        )
+        self._reads = Counter(
+            "azwi_service_account_reads",
+            "Service accounts asked for one by one, by result: found, absent, error, timeout, limited",
+            ("result",),
+            registry=self._registry,
+        )
+        self._told: dict[str, int] = {}
+
     def observe(self, answer: Answer, seconds: float) -> None:
         """Count one answered review."""
         latency = self._latency_of.get(answer.namespace)
@@ -69,6 +89,15 @@ class Metrics:
     def set_accounts(self, count: int) -> None:
         """Say how many service accounts are known."""
         self._accounts.set(count)
+
+    def set_feed(self, restarts: int, age: float, reads: Mapping[str, int]) -> None:
+        """Say how the API server is followed: totals since the start, and the age in seconds."""
+        self._restarts.inc(restarts - self._told.get("", 0))
+        self._told[""] = restarts
+        self._age.set(age)
+        for result, count in reads.items():
+            self._reads.labels(result).inc(count - self._told.get(result, 0))
+            self._told[result] = count
 
     def render(self) -> bytes:
         """All metrics as text."""

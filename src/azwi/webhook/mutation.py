@@ -12,8 +12,11 @@ from azwi.admission.review import Envelope, parse_review, render_allowed, render
 from azwi.admission.verdict import AdmissionWarning, Refusal
 
 if TYPE_CHECKING:
+    from azwi.admission.injection import Injection
     from azwi.admission.settings import Settings
     from azwi.webhook.accounts import Accounts
+
+AccountKey = tuple[str, str]  # namespace, name
 
 MUTATED = "mutated"
 UNCHANGED = "unchanged"
@@ -25,7 +28,7 @@ INTERNAL_ERROR = 500
 class Answer(msgspec.Struct, frozen=True):
     """The answer's bytes, and what metrics and logs tell of it.
 
-    `reason` is empty unless refused; `warnings` are the ones sent.
+    `reason` is empty unless refused; `warnings` are the ones sent; `account` is whom the Pod names, if it was read.
     """
 
     body: bytes
@@ -34,10 +37,18 @@ class Answer(msgspec.Struct, frozen=True):
     namespace: str = ""
     reason: str = ""
     warnings: tuple[AdmissionWarning, ...] = ()
+    account: AccountKey = ("", "")
 
 
-def answer_review(body: bytes, accounts: Accounts, settings: Settings) -> Answer:
-    """The answer to an admission review."""
+def answer_review(body: bytes, accounts: Accounts, settings: Settings, trouble: str = "") -> Answer:
+    """The answer to an admission review.
+
+    Args:
+        body: The review.
+        accounts: The service accounts that are known.
+        settings: What to inject.
+        trouble: Why the API server could not be asked about an account that is not known.
+    """
     review = parse_review(body)
     if isinstance(review, tuple):
         envelope, refusal = review
@@ -45,10 +56,14 @@ def answer_review(body: bytes, accounts: Accounts, settings: Settings) -> Answer
     namespace = review.namespace
     name = review.pod.service_account_name
     account = accounts.find(namespace, name)
-    verdict = account_missing(namespace, name) if account is None else plan_injection(review.pod, account, settings)
+    if account is None:
+        verdict: Refusal | Injection = account_unreadable(trouble) if trouble else account_missing(namespace, name)
+    else:
+        verdict = plan_injection(review.pod, account, settings)
+    key = (namespace, name)
     if isinstance(verdict, Refusal):
         answer = render_refused(review.envelope, verdict)
-        return Answer(answer, REFUSED, review.envelope, namespace, verdict.reason)
+        return Answer(answer, REFUSED, review.envelope, namespace, verdict.reason, account=key)
     operations = render_patch(review.pod, verdict)
     return Answer(
         render_allowed(review.envelope, operations, verdict.warnings),
@@ -56,6 +71,7 @@ def answer_review(body: bytes, accounts: Accounts, settings: Settings) -> Answer
         review.envelope,
         namespace,
         warnings=tuple(verdict.warnings),
+        account=key,
     )
 
 
@@ -65,6 +81,15 @@ def answer_defect(body: bytes) -> Answer:
     envelope = parsed[0] if isinstance(parsed, tuple) else parsed.envelope
     refusal = Refusal("internal", "azwi-webhook has a defect and logged it; please report it", INTERNAL_ERROR)
     return Answer(render_refused(envelope, refusal), REFUSED, envelope, reason=refusal.reason)
+
+
+def account_unreadable(trouble: str) -> Refusal:
+    """A refusal in the API server's own words (R 2.2), with what to do."""
+    return Refusal(
+        "service-account-unreadable",
+        f"{trouble}: the webhook does not know the Pod's service account yet, and could not ask for it; try again, "
+        "and if it stays so look at the webhook's log",
+    )
 
 
 def account_missing(namespace: str, name: str) -> Refusal:

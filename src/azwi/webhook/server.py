@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from azwi.admission.review import Envelope, render_refused
 from azwi.admission.verdict import Refusal
@@ -38,13 +38,25 @@ _CLOSE: Final = (b"connection", b"close")
 _Header = tuple[bytes, bytes]
 
 
+class Look(Protocol):
+    """A look at the API server about one service account."""
+
+    def is_doubtful(self, namespace: str, name: str) -> bool:
+        """Whether the API server may know better."""
+
+    async def look(self, namespace: str, name: str) -> str:
+        """Ask; gives why that failed, or nothing."""
+
+
 class AdmissionApp:
     """The webhook itself, as an ASGI application."""
 
-    def __init__(self, accounts: Accounts, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, accounts: Accounts, settings: Settings, metrics: Metrics, look: Look | None = None) -> None:
+        """Answers with what `accounts` know; `look` asks the API server where that may be old."""
         self._accounts = accounts
-        self._settings = settings
+        self.settings = settings
         self._metrics = metrics
+        self._look = look
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -71,14 +83,17 @@ class AdmissionApp:
             return
         started = perf_counter()
         answer = self._answer(body)
+        if self._look is not None and answer.account[1] and self._look.is_doubtful(*answer.account):
+            trouble = await self._look.look(*answer.account)
+            answer = self._answer(body, trouble)
         self._metrics.observe(answer, perf_counter() - started)
         _log(answer)
         await respond(send, _OK, answer.body, _JSON)
 
-    def _answer(self, body: bytes) -> Answer:
+    def _answer(self, body: bytes, trouble: str = "") -> Answer:
         """The answer, also where we are wrong: a defect refuses one Pod and says so, and the next one is served."""
         try:
-            return answer_review(body, self._accounts, self._settings)
+            return answer_review(body, self._accounts, self.settings, trouble)
         except Exception:
             log.exception("review failed, this is a defect")
             return answer_defect(body)

@@ -53,7 +53,7 @@ FLAGS: Final = (
     Flag("version", "false", "Print the version as JSON and exit.", boolean=True),
     Flag("custom-token-endpoint-annotation-suffix", "", "Identity binding: Pods take part by annotation use-<suffix>."),
     Flag("custom-token-endpoint-audience", "", "Identity binding: audience of the token."),
-    Flag("kubeconfig", "", "Kubeconfig of the API server to read service accounts from."),
+    Flag("kubeconfig", "", "Kubeconfig of the API server; else KUBECONFIG, the Pod's account, or ~/.kube/config."),
     Flag("port", str(contract.WEBHOOK_PORT), "Port of the webhook; 0 for any free one."),
     Flag("bind-address", "", "Address that the webhook listens on; empty for all."),
     Flag("service-accounts", "", "File or folder with ServiceAccount manifests, in place of an API server."),
@@ -87,6 +87,7 @@ class WebhookSettings:
     tls_min_version: str
     log_level: str
     accounts: str
+    kubeconfig: str
     native_sidecar: NativeSidecar
     admission: Settings
 
@@ -115,6 +116,7 @@ def read_settings(
         tls_min_version=flags.tls_version(),
         log_level=flags.log_level(),
         accounts=flags.text("service-accounts"),
+        kubeconfig=flags.text("kubeconfig"),
         native_sidecar=NativeSidecar(flags.choice("native-sidecar", tuple(NativeSidecar))),
         admission=Settings(
             tenant_id=configuration.tenant_id(),

@@ -1,0 +1,170 @@
+"""Service accounts of a live cluster: those that are followed, and a look at the API server where they may be old."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from azwi.admission.serviceaccount import read_service_account
+from azwi.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from azwi.admission.serviceaccount import ServiceAccount
+    from azwi.cluster.serviceaccounts import AccountRecord
+    from azwi.webhook.accounts import AccountKey
+
+    Read = Callable[[str, str], Awaitable[AccountRecord | None]]
+
+RATE: Final = 10.0  # live reads a second, on average (D 19)
+BURST: Final = 20
+DEADLINE: Final = 1.0  # seconds that a review waits for a live read
+
+_PLAIN: Final = read_service_account({})  # shared by all accounts that say nothing
+
+
+class Limiter:
+    """Tokens that grow with time; `clock` gives seconds that only grow."""
+
+    def __init__(self, clock: Callable[[], float], rate: float = RATE, burst: int = BURST) -> None:
+        self._clock = clock
+        self._rate = rate
+        self._burst = burst
+        self._tokens = float(burst)
+        self._at = clock()
+
+    def take(self) -> float:
+        """Take a token; gives 0, or the seconds until there is one, and then takes none."""
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0.0
+        return (1 - self._tokens) / self._rate
+
+
+class LiveAccounts:
+    """The followed accounts. An `AccountSink`, and what reviews look accounts up in.
+
+    Args:
+        clock: Seconds that only grow.
+        read: One account as the API server has it now; raises ClusterError.
+    """
+
+    def __init__(self, clock: Callable[[], float], read: Read) -> None:
+        self._accounts: dict[AccountKey, ServiceAccount] = {}
+        self._limiter = Limiter(clock)
+        self._read_one = read
+        # Accounts that a live read has shown to have no client id: not asked for again until they change.
+        self._confirmed: set[AccountKey] = set()
+        # What live reads have seen, until the watch has seen it too: an older event must not undo it.
+        self._ahead: dict[AccountKey, int] = {}
+        self._reading: dict[AccountKey, asyncio.Task[str]] = {}
+        self.reads: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """How many accounts are known."""
+        return len(self._accounts)
+
+    def find(self, namespace: str, name: str) -> ServiceAccount | None:
+        """The account as it is known, None where none is."""
+        return self._accounts.get((namespace, name))
+
+    def refresh(self) -> None:
+        """Nothing to do: the feed keeps them up to date."""
+
+    # --- What the feed says -----------------------------------------------------------------------------
+
+    def replace(self, records: list[AccountRecord]) -> None:
+        """All accounts there are."""
+        self._confirmed.clear()
+        self._ahead.clear()
+        self._accounts = {(record.namespace, record.name): _identity(record) for record in records}
+
+    def put(self, record: AccountRecord) -> None:
+        """One that is new or has changed; ignored where a live read has seen a later state."""
+        key = (record.namespace, record.name)
+        if _number(record.resource_version) < self._ahead.get(key, 0):
+            return
+        self._ahead.pop(key, None)
+        self._confirmed.discard(key)
+        self._accounts[key] = _identity(record)
+
+    def remove(self, record: AccountRecord) -> None:
+        """One that is gone; ignored where a live read has seen it made anew."""
+        key = (record.namespace, record.name)
+        if _number(record.resource_version) < self._ahead.get(key, 0):
+            return
+        self._ahead.pop(key, None)
+        self._confirmed.discard(key)
+        self._accounts.pop(key, None)
+
+    # --- Live reads -------------------------------------------------------------------------------------
+
+    def is_doubtful(self, namespace: str, name: str) -> bool:
+        """Whether the API server may know better: no such account here, or one without a client id."""
+        key = (namespace, name)
+        account = self._accounts.get(key)
+        if account is None:
+            return True
+        return not account.client_id and account.client_id_from is None and key not in self._confirmed
+
+    async def look(self, namespace: str, name: str) -> str:
+        """Ask the API server about a doubtful account, for at most a second.
+
+        Concurrent callers share one question. A question about an account that is known is not asked where there have
+        been too many; one about an account that is not waits for its turn.
+
+        Gives:
+            Nothing where the account is known now, or is known not to exist; else why that could not be found out.
+        """
+        key = (namespace, name)
+        task = self._reading.get(key)
+        if task is None:
+            task = asyncio.create_task(self._read(key, patient=key not in self._accounts))
+            self._reading[key] = task
+            task.add_done_callback(lambda _: self._reading.pop(key, None))
+        try:
+            return await asyncio.wait_for(asyncio.shield(task), DEADLINE)
+        except TimeoutError:
+            self._count("timeout")
+            return f"the API server gave no answer within {DEADLINE:g} s"
+
+    async def _read(self, key: AccountKey, *, patient: bool) -> str:
+        while wait := self._limiter.take():
+            if not patient or wait > DEADLINE:
+                self._count("limited")
+                return f"more than {RATE:g} service accounts a second are asked for"
+            await asyncio.sleep(wait)
+        try:
+            record = await self._read_one(*key)
+        except ClusterError as problem:
+            self._count("error")
+            return str(problem)
+        if record is None:
+            self._count("absent")
+            return ""
+        self._count("found")
+        self.put(record)
+        self._ahead[key] = _number(record.resource_version)
+        if not self._accounts[key].client_id:
+            self._confirmed.add(key)
+        return ""
+
+    def _count(self, result: str) -> None:
+        self.reads[result] = self.reads.get(result, 0) + 1
+
+
+def _identity(record: AccountRecord) -> ServiceAccount:
+    """What the annotations say; one shared value for the many that say nothing."""
+    if not record.annotations:
+        return _PLAIN
+    found = read_service_account(record.annotations)
+    return _PLAIN if found == _PLAIN else found
+
+
+def _number(resource_version: str) -> int:
+    """Versions grow (KEP-5504); one that is no number counts as the oldest."""
+    return int(resource_version) if resource_version.isdigit() else 0

@@ -1,0 +1,172 @@
+"""One control plane for all tests of this folder, and webhooks that it calls."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from controlplane import BUILD, ControlPlane, free_port
+
+from azwi.local.stage import write_certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WEBHOOK = Path(sys.executable).with_name("azwi-webhook")
+TENANT = "11111111-1111-1111-1111-111111111111"
+CLIENT = "22222222-2222-2222-2222-222222222222"
+_numbers = itertools.count()
+
+
+def account(name: str, client_id: str | None = CLIENT) -> dict[str, Any]:
+    """A service account, with a client id or without."""
+    annotations = {"azure.workload.identity/client-id": client_id} if client_id else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": name, "namespace": "default", "annotations": annotations},
+    }
+
+
+def spec(name: str) -> dict[str, Any]:
+    """A Pod's spec that runs as that account."""
+    return {"serviceAccountName": name, "containers": [{"name": "app", "image": "registry.example/app:1"}]}
+
+
+def pod(name: str, of: str) -> dict[str, Any]:
+    """A labelled Pod."""
+    labels = {"azure.workload.identity/use": "true"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec(of)}
+
+
+def variables(found: dict[str, Any]) -> dict[str, str]:
+    """What the Pod's first container got."""
+    return {one["name"]: one.get("value", "") for one in found["spec"]["containers"][0].get("env", [])}
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other test has."""
+    return f"orders-{next(_numbers)}-{time.monotonic_ns() % 100000}"
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A real API server with its controllers."""
+    program = subprocess.run(["/bin/sh", BUILD], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    with ControlPlane(tmp_path_factory.mktemp("cluster"), program).running() as running:
+        yield running
+
+
+class Webhook:
+    """A running azwi-webhook."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, health: int, metrics: int) -> None:
+        self.process = process
+        self._log = log
+        self._health = health
+        self._metrics = metrics
+
+    def said(self) -> list[dict[str, Any]]:
+        """Its log lines."""
+        lines = self._log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def output(self) -> str:
+        """All that it printed."""
+        return self._log.read_text()
+
+    def is_ready(self) -> bool:
+        """Whether it says so itself."""
+        with contextlib.suppress(httpx2.TransportError):
+            return httpx2.get(f"http://127.0.0.1:{self._health}/readyz", trust_env=False).is_success
+        return False
+
+    def metric(self, name: str) -> float:
+        """The value of a series, by name and labels as they are printed."""
+        text = httpx2.get(f"http://127.0.0.1:{self._metrics}/metrics", trust_env=False).text
+        found = [line for line in text.splitlines() if line.startswith(name + " ")]
+        return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait, for at most so long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def running_webhook(cluster: ControlPlane, folder: Path, kubeconfig: Path, *flags: str) -> Iterator[Webhook]:
+    """A webhook that follows the cluster, and that the cluster calls for labelled Pods."""
+    port, health, metrics = free_port(), free_port(), free_port()
+    bundle = Path(write_certificate(folder / "certificates")).read_bytes()
+    log = folder / "webhook.log"
+    argv = [
+        str(WEBHOOK),
+        "--bind-address=127.0.0.1",
+        f"--port={port}",
+        f"--health-addr=127.0.0.1:{health}",
+        f"--metrics-addr=127.0.0.1:{metrics}",
+        f"--webhook-cert-dir={folder / 'certificates'}",
+        f"--kubeconfig={kubeconfig}",
+        *flags,
+    ]
+    environment = {"PATH": os.environ["PATH"], "AZURE_TENANT_ID": TENANT, "HOME": str(folder)}
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(argv, env=environment, stdout=output, stderr=subprocess.STDOUT) as process,
+    ):
+        webhook = Webhook(process, log, health, metrics)
+        try:
+            wait_until(lambda: webhook.is_ready() or process.poll() is not None)
+            assert process.poll() is None, webhook.output()
+            cluster.apply(_configuration(port, bundle))
+            try:
+                yield webhook
+            finally:
+                cluster.kubectl("delete", "mutatingwebhookconfiguration", "azwi")
+        finally:
+            process.kill()
+
+
+def _configuration(port: int, bundle: bytes) -> dict[str, Any]:
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": "azwi"},
+        "webhooks": [
+            {
+                "name": "mutation.azure-workload-identity.io",
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "failurePolicy": "Fail",
+                "timeoutSeconds": 10,
+                "reinvocationPolicy": "IfNeeded",
+                "objectSelector": {"matchLabels": {"azure.workload.identity/use": "true"}},
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+                "clientConfig": {
+                    "url": f"https://localhost:{port}/mutate-v1-pod",
+                    "caBundle": base64.b64encode(bundle).decode(),
+                },
+            }
+        ],
+    }
+
+
+@pytest.fixture(scope="module")
+def webhook(cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
+    """A webhook with an administrator's kubeconfig."""
+    with running_webhook(cluster, tmp_path_factory.mktemp("webhook"), cluster.kubeconfig, "--log-level=debug") as found:
+        yield found

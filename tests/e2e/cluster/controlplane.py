@@ -1,0 +1,194 @@
+"""A real control plane on loopback, for tests: etcd, kube-apiserver, kube-controller-manager; no root needed."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trustme
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUILD = Path(__file__).parents[1] / "kubernetes" / "build.sh"
+READY = 60.0  # seconds
+
+
+def free_port() -> int:
+    """A port of loopback."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class ControlPlane:
+    """A running control plane; `kubeconfig` is an administrator's."""
+
+    def __init__(self, folder: Path, program: str) -> None:
+        self.folder = folder
+        self._program = program
+        self._etcd, self._api, self._peer = free_port(), free_port(), free_port()
+        self.url = f"https://127.0.0.1:{self._api}"
+        self.ca = trustme.CA()
+        self.ca_file = folder / "ca.crt"
+        self.ca.cert_pem.write_to_path(str(self.ca_file))
+        self.kubeconfig = self.write_kubeconfig("admin", "admin", "system:masters")
+        self._api_server: subprocess.Popen[bytes] | None = None
+
+    def write_kubeconfig(self, name: str, user: str, group: str) -> Path:
+        """A kubeconfig with a client certificate of that user and group."""
+        leaf = self.ca.issue_cert(f"{name}.invalid", common_name=user, organization_name=group)
+        user_data = {
+            "client-certificate-data": _encode(leaf.cert_chain_pems[0].bytes()),
+            "client-key-data": _encode(leaf.private_key_pem.bytes()),
+        }
+        return self.write_config(name, user_data)
+
+    def write_config(self, name: str, user: dict[str, Any]) -> Path:
+        """A kubeconfig with that user."""
+        cluster = {"server": self.url, "certificate-authority-data": _encode(self.ca.cert_pem.bytes())}
+        path = self.folder / f"{name}.kubeconfig"
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "lab", "cluster": cluster}],
+            "users": [{"name": "user", "user": user}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "user"}}],
+            "current-context": "lab",
+        }
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[ControlPlane]:
+        """Start all of it; end all of it."""
+        with contextlib.ExitStack() as stack:
+            address, peer = f"http://127.0.0.1:{self._etcd}", f"http://127.0.0.1:{self._peer}"
+            stack.enter_context(
+                self._process(
+                    "etcd",
+                    "--name=lab",
+                    f"--data-dir={self.folder / 'etcd'}",
+                    "--unsafe-no-fsync",
+                    "--log-level=warn",
+                    f"--listen-client-urls={address}",
+                    f"--advertise-client-urls={address}",
+                    f"--listen-peer-urls={peer}",
+                    f"--initial-advertise-peer-urls={peer}",
+                    f"--initial-cluster=lab={peer}",
+                )
+            )
+            self._write_keys()
+            self.start_api_server()
+            stack.callback(self.stop_api_server)
+            manager = self.write_kubeconfig("manager", "system:kube-controller-manager", "system:masters")
+            stack.enter_context(
+                self._process(
+                    "kube-controller-manager",
+                    f"--kubeconfig={manager}",
+                    "--leader-elect=false",
+                    "--secure-port=0",
+                    "--kube-api-qps=200",
+                    "--kube-api-burst=400",
+                    f"--service-account-private-key-file={self.folder / 'sa.key'}",
+                    f"--root-ca-file={self.ca_file}",
+                    f"--flex-volume-plugin-dir={self.folder / 'plugins'}",
+                )
+            )
+            self.wait_for("get", "serviceaccount/default", "configmap/kube-root-ca.crt")
+            yield self
+
+    def start_api_server(self) -> None:
+        """Start the API server, and wait until it is ready."""
+        folder = self.folder
+        command = [
+            self._program,
+            "kube-apiserver",
+            f"--etcd-servers=http://127.0.0.1:{self._etcd}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none",
+            f"--secure-port={self._api}",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            f"--tls-cert-file={folder / 'api.crt'}",
+            f"--tls-private-key-file={folder / 'api.key'}",
+            f"--client-ca-file={self.ca_file}",
+            "--authorization-mode=RBAC",
+            "--service-account-issuer=https://issuer.invalid",
+            f"--service-account-key-file={folder / 'sa.pub'}",
+            f"--service-account-signing-key-file={folder / 'sa.key'}",
+            f"--service-account-jwks-uri={self.url}/openid/v1/jwks",
+            "--profiling=false",
+            "--shutdown-delay-duration=0s",
+        ]
+        with (folder / "kube-apiserver.log").open("ab") as log:
+            self._api_server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.wait_for("get", "--raw", "/readyz")
+
+    def stop_api_server(self) -> None:
+        """Kill it, as a node that is lost would."""
+        if self._api_server is not None:
+            self._api_server.kill()
+            self._api_server.wait()
+
+    def kubectl(self, *arguments: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as administrator."""
+        command = [self._program, "kubectl", f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.folder / 'cache'}"]
+        return subprocess.run(
+            [*command, *arguments], input=text, capture_output=True, text=True, timeout=60, check=check
+        )
+
+    def apply(self, *documents: dict[str, Any]) -> None:
+        """Create objects."""
+        self.kubectl("create", "-f", "-", text="\n---\n".join(json.dumps(document) for document in documents))
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """One object."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", "-o", "json", *arguments).stdout)
+        return found
+
+    def wait_for(self, *arguments: str) -> None:
+        """Repeat a kubectl command until it succeeds."""
+        deadline = time.monotonic() + READY
+        while (run := self.kubectl(*arguments, check=False)).returncode:
+            assert time.monotonic() < deadline, run.stderr
+            time.sleep(0.1)
+
+    def _write_keys(self) -> None:
+        served = self.ca.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc")
+        served.private_key_pem.write_to_path(str(self.folder / "api.key"))
+        served.cert_chain_pems[0].write_to_path(str(self.folder / "api.crt"))
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        (self.folder / "sa.key").write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        (self.folder / "sa.pub").write_bytes(
+            key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        )
+
+    @contextlib.contextmanager
+    def _process(self, *arguments: str) -> Iterator[None]:
+        with (
+            (self.folder / f"{arguments[0]}.log").open("wb") as log,
+            subprocess.Popen([self._program, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
+        ):
+            try:
+                yield
+            finally:
+                process.kill()
+
+
+def _encode(data: bytes) -> str:
+    return base64.b64encode(data).decode()

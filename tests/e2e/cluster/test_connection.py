@@ -1,0 +1,59 @@
+"""How azwi-webhook reaches an API server: with few rights, through its absence, with an exec plugin."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import CLIENT, account, pod, running_webhook, variables, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from controlplane import ControlPlane
+
+
+def test_an_account_that_may_list_and_watch_only(cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+    """The documented rights suffice: get, list and watch of service accounts."""
+    restricted = cluster.write_kubeconfig("restricted", "azwi-webhook", "azwi")
+    cluster.kubectl("create", "clusterrole", name, "--verb=get,list,watch", "--resource=serviceaccounts")
+    cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", "--user=azwi-webhook")
+    cluster.apply(account(name))
+    with running_webhook(cluster, tmp_path, restricted):
+        cluster.apply(pod(name, name))
+        assert CLIENT == variables(cluster.get("pod", name))["AZURE_CLIENT_ID"]
+
+
+def test_the_api_server_goes_and_comes(cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+    """While it is away the webhook stays ready and says so in a metric; afterwards it follows again."""
+    with running_webhook(cluster, tmp_path, cluster.kubeconfig) as webhook:
+        cluster.stop_api_server()
+        wait_until(lambda: webhook.metric("azwi_service_account_watch_restarts_total") > 0)
+        assert webhook.is_ready()
+        cluster.start_api_server()
+        cluster.apply(account(name))
+        wait_until(lambda: webhook.metric("azwi_service_account_watch_age_seconds") < 2)
+        cluster.apply(pod(name, name))
+        assert CLIENT == variables(cluster.get("pod", name))["AZURE_CLIENT_ID"]
+        assert "Traceback" not in webhook.output()
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+def test_a_kubeconfig_with_an_exec_plugin(version: str, cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+    """A plugin as AKS has it: asked with KUBERNETES_EXEC_INFO, and its token is the webhook's."""
+    cluster.kubectl("create", "serviceaccount", f"plugin-{name}")
+    subject = f"--serviceaccount=default:plugin-{name}"
+    cluster.kubectl("create", "clusterrolebinding", f"plugin-{name}", "--clusterrole=view", subject)
+    token = cluster.kubectl("create", "token", f"plugin-{name}").stdout.strip()
+    api = f"client.authentication.k8s.io/{version}"
+    script = tmp_path / "plugin"
+    credential = json.dumps({"apiVersion": api, "kind": "ExecCredential", "status": {"token": token}})
+    script.write_text(f"#!/bin/sh\nprintf '%s' \"$KUBERNETES_EXEC_INFO\" > '{tmp_path}/info'\necho '{credential}'\n")
+    script.chmod(0o700)
+    config = cluster.write_config(f"plugin-{name}", {"exec": {"apiVersion": api, "command": str(script)}})
+    with running_webhook(cluster, tmp_path, config) as webhook:
+        wait_until(lambda: webhook.metric("azwi_service_accounts") > 0)
+    info = json.loads((tmp_path / "info").read_text())
+    assert (api, "ExecCredential") == (info["apiVersion"], info["kind"])
+    assert token not in webhook.output()
