@@ -37,6 +37,7 @@ def measure() -> Iterator[Figure]:
             "--port=0",
             "--health-addr=0",
             "--metrics-addr=127.0.0.1:0",
+            "--shutdown-delay=0",
             f"--webhook-cert-dir={folder / 'certificates'}",
             f"--service-accounts={folder / 'accounts.json'}",
         ]

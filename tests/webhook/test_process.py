@@ -99,6 +99,7 @@ class Webhook:
                     f"--metrics-addr=127.0.0.1:{self.metrics}",
                     f"--webhook-cert-dir={folder}",
                     f"--service-accounts={self.accounts}",
+                    "--shutdown-delay=0",
                     *flags,
                 ],
                 env={"PATH": os.environ["PATH"], "AZURE_TENANT_ID": "11111111-1111-1111-1111-111111111111"},
@@ -303,6 +304,36 @@ def test_sigterm_ends_it_soon_though_a_connection_is_idle(tmp_path: Path) -> Non
         assert running.stop() == 0
 
         assert time.monotonic() - began < DRAIN
+
+
+def test_sigterm_is_followed_by_a_time_in_which_reviews_are_answered(tmp_path: Path) -> None:
+    """D 22: unready at once; old and new connections are served on, each told to close; then it ends with 0."""
+    running = Webhook(tmp_path, "--shutdown-delay=2")
+    with closing(running.connect()) as open_before:
+        open_before.request("POST", PATH, review(), {"Content-Type": "application/json"})
+        assert open_before.getresponse().read()
+        running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: running.get(running.health, "/readyz")[0] == 503, "unready")
+        assert 200 == running.get(running.health, "/healthz")[0]
+        for connection in (open_before, running.connect()):
+            connection.request("POST", PATH, review(), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            assert json.loads(answer.read())["response"]["allowed"]
+            assert "close" == answer.getheader("connection")
+            connection.close()
+        assert running.process.wait(15) == 0
+
+
+@pytest.mark.parametrize("hurry", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once(hurry: signal.Signals, tmp_path: Path) -> None:
+    """Somebody who asks twice, or by Ctrl-C, does not wait."""
+    running = Webhook(tmp_path, "--shutdown-delay=60")
+    began = time.monotonic()
+    running.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: "webhook stops" in running.output.read_text(), "stop")
+    running.process.send_signal(hurry)
+    assert running.process.wait(15) == 0
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("missing", ["tls.crt", "tls.key", "port", "pair"])

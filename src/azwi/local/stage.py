@@ -133,6 +133,7 @@ class Stage:
             "--port=0",
             "--health-addr=0",
             "--metrics-addr=0",
+            "--shutdown-delay=0",
             f"--webhook-cert-dir={certificates}",
             f"--service-accounts={self.folder / 'accounts'}",
         ]

@@ -109,20 +109,29 @@ async def serve(
     on_stop: Callable[[], None],
     refresh: Sequence[Callable[[], None]],
     beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+    delay: float = 0.0,
 ) -> None:
-    """Serve all ports until SIGTERM or SIGINT, then answer what is open and return.
+    """Serve all ports until SIGTERM or SIGINT, go on for a while, then answer what is open and return.
 
     Args:
         ports: What to serve.
         on_start: Called once all ports are served.
         on_stop: Called when a signal came, before the ports close.
         refresh: Called every second.
+        delay: Seconds that the ports are served after SIGTERM, since API servers go on calling until they know that
+            this replica goes (D 22). SIGINT, or a second signal, ends at once.
         beside: Run as long as the ports are served; one that ends with an error ends the program.
     """
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def asked_to_stop(number: int) -> None:
+        if number == signal.SIGINT or stop.is_set():
+            hurry.set()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, asked_to_stop, number)
     servers = [_server(port) for port in ports]
     tasks = [
         asyncio.create_task(server.serve(sockets=[port.socket])) for server, port in zip(servers, ports, strict=True)
@@ -130,10 +139,18 @@ async def serve(
     await _until_started(servers)
     on_start()
     background = [asyncio.create_task(_refresh(refresh)), *(asyncio.create_task(run()) for run in beside)]
+
+    def stop_if_failed(ended: asyncio.Task[None]) -> None:
+        if _has_failed(ended):
+            hurry.set()
+            stop.set()
+
     for task in background:
-        task.add_done_callback(lambda ended: stop.set() if _has_failed(ended) else None)
+        task.add_done_callback(stop_if_failed)
     await stop.wait()
     on_stop()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(hurry.wait(), delay)
     failed = [task for task in background if task.done() and _has_failed(task)]
     for task in background:
         task.cancel()

@@ -85,13 +85,15 @@ def _run(settings: WebhookSettings) -> None:
 
     def stopping() -> None:
         status.ready = False
-        log.info("webhook stops")
+        admission.closing = True
+        log.info("webhook stops", extra={"fields": {"after": settings.shutdown_delay}})
 
     def use_version(git_version: str) -> None:
         admission.settings = _with_native_sidecar(settings, git_version)
 
     beside = [] if cluster is None else cluster.tasks(use_version, ready)
-    serving = life.serve(ports, started, stopping, [certificates.refresh, refresh_accounts], beside)
+    refresh = [certificates.refresh, refresh_accounts]
+    serving = life.serve(ports, started, stopping, refresh, beside, settings.shutdown_delay)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serving)
 

@@ -57,6 +57,7 @@ class AdmissionApp:
         self.settings = settings
         self._metrics = metrics
         self._look = look
+        self.closing = False  # whether connections are to end, since this replica goes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -88,7 +89,7 @@ class AdmissionApp:
             answer = self._answer(body, trouble)
         self._metrics.observe(answer, perf_counter() - started)
         _log(answer)
-        await respond(send, _OK, answer.body, _JSON)
+        await respond(send, _OK, answer.body, *((_JSON, _CLOSE) if self.closing else (_JSON,)))
 
     def _answer(self, body: bytes, trouble: str = "") -> Answer:
         """The answer, also where we are wrong: a defect refuses one Pod and says so, and the next one is served."""

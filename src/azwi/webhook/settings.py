@@ -50,6 +50,7 @@ FLAGS: Final = (
     Flag("metrics-addr", contract.METRICS_ADDRESS, "Address of /metrics; 0 for none."),
     Flag("metrics-backend", "prometheus", "Only prometheus."),
     Flag("log-level", "", f"One of {', '.join(level for level in LEVELS if level)}; also handed to injected proxies."),
+    Flag("shutdown-delay", "10", "Seconds that reviews are answered after SIGTERM, while API servers turn elsewhere."),
     Flag("version", "false", "Print the version as JSON and exit.", boolean=True),
     Flag("custom-token-endpoint-annotation-suffix", "", "Identity binding: Pods take part by annotation use-<suffix>."),
     Flag("custom-token-endpoint-audience", "", "Identity binding: audience of the token."),
@@ -66,6 +67,9 @@ FLAGS: Final = (
     *_resource_flags("proxy", contract.PROXY_CONTAINER, _DEFAULTS.resources),
     *_resource_flags("proxy-init", contract.PROXY_INIT_CONTAINER, _DEFAULTS.init_resources),
 )
+
+
+_MAX_DELAY: Final = 600  # seconds; more than any grace period that somebody would give
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class WebhookSettings:
     log_level: str
     accounts: str
     kubeconfig: str
+    shutdown_delay: int
     native_sidecar: NativeSidecar
     admission: Settings
 
@@ -117,6 +122,7 @@ def read_settings(
         log_level=flags.log_level(),
         accounts=flags.text("service-accounts"),
         kubeconfig=flags.text("kubeconfig"),
+        shutdown_delay=flags.number("shutdown-delay", 0, _MAX_DELAY),
         native_sidecar=NativeSidecar(flags.choice("native-sidecar", tuple(NativeSidecar))),
         admission=Settings(
             tenant_id=configuration.tenant_id(),
