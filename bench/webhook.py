@@ -7,11 +7,13 @@ import socket
 import ssl
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from azwi.local.processes import Process, base_environment
 from azwi.local.stage import write_certificate
+from bench.api import make_accounts, serve_accounts
 from bench.measure import Figure, cpu_seconds, memory_mib
 
 if TYPE_CHECKING:
@@ -25,36 +27,62 @@ METHOD = f"{ROUNDS} rounds of {REVIEWS} reviews of {SIZE} bytes on one connectio
 
 
 def measure() -> Iterator[Figure]:
-    """Figures of a real azwi-webhook process."""
+    """Figures of real azwi-webhook processes: accounts from a manifest, and from a cluster with many of them."""
     review, account = _load_review()
     with tempfile.TemporaryDirectory(prefix="azwi-bench-") as name:
         folder = Path(name)
         (folder / "accounts.json").write_text(json.dumps(account))
-        authority = write_certificate(folder / "certificates")
-        argv = [
-            "azwi-webhook",
-            "--bind-address=127.0.0.1",
-            "--port=0",
-            "--health-addr=0",
-            "--metrics-addr=127.0.0.1:0",
-            "--shutdown-delay=0",
-            f"--webhook-cert-dir={folder / 'certificates'}",
-            f"--service-accounts={folder / 'accounts.json'}",
-        ]
-        environment = {**base_environment(), "AZURE_TENANT_ID": "11111111-1111-1111-1111-111111111111"}
-        with Process(argv, environment, folder) as process:
-            started = process.wait_for(lambda: process.find_log_line("webhook serves"), "start")
-            cpu, rate = _load(process.pid, int(str(started["port"])), review, authority)
-            yield Figure("webhook: CPU of a review", cpu, "us", 130, METHOD)
-            yield Figure("webhook: the same, the Go reference", 600, "us", 0, "measured earlier, two cores")
-            yield Figure(
-                "webhook: reviews a second, one connection", rate, "/s", 0, "wall-clock, client on the same machine"
-            )
-            yield Figure("webhook: RSS under that load", memory_mib(process.pid), "MiB", 45, "VmRSS after the rounds")
-            yield Figure("webhook: of it anonymous", memory_mib(process.pid, "RssAnon"), "MiB", 0, "RssAnon")
+        run = _run(folder, f"--service-accounts={folder / 'accounts.json'}", review)
+        yield Figure("webhook: CPU of a review", run.cpu, "us", 130, METHOD)
+        yield Figure("webhook: the same, the Go reference", 600, "us", 0, "measured earlier, two cores")
+        yield Figure("webhook: reviews a second, one connection", run.rate, "/s", 0, "wall-clock, client beside it")
+        yield Figure("webhook: RSS under that load", run.rss, "MiB", 45, "VmRSS after the rounds")
+        yield Figure("webhook: of it anonymous", run.anonymous, "MiB", 0, "RssAnon")
+        for count, bound, reference in ((10_000, 60, 94), (50_000, 90, 168)):
+            with serve_accounts(make_accounts(count, account["items"][0]), folder) as kubeconfig:
+                run = _run(folder, f"--kubeconfig={kubeconfig}", review)
+            told = f"webhook, {count} followed accounts"
+            yield Figure(f"{told}: CPU of a review", run.cpu, "us", 130, METHOD)
+            yield Figure(f"{told}: RSS", run.rss, "MiB", bound, f"after the rounds; the Go reference: {reference}")
+            yield Figure(f"{told}: ready after", run.seconds, "s", 3 if count == 10_000 else 0, "wall-clock")
 
 
-def _load_review() -> tuple[bytes, object]:
+@dataclass(frozen=True)
+class _Run:
+    """What one process showed: microseconds, reviews a second, MiB, seconds."""
+
+    cpu: float
+    rate: float
+    rss: float
+    anonymous: float
+    seconds: float
+
+
+def _run(folder: Path, source: str, review: bytes) -> _Run:
+    """Start a webhook, load it, measure it, end it."""
+    certificates = folder / f"certificates-{time.monotonic_ns()}"
+    authority = write_certificate(certificates)
+    argv = [
+        "azwi-webhook",
+        "--bind-address=127.0.0.1",
+        "--port=0",
+        "--health-addr=0",
+        "--metrics-addr=127.0.0.1:0",
+        "--shutdown-delay=0",
+        f"--webhook-cert-dir={certificates}",
+        source,
+    ]
+    environment = {**base_environment(), "AZURE_TENANT_ID": "11111111-1111-1111-1111-111111111111"}
+    begun = time.monotonic()
+    with Process(argv, environment, folder) as process:
+        process.wait_for(lambda: process.find_log_line("webhook is ready"), "readiness")
+        seconds = time.monotonic() - begun
+        port = int(str((process.find_log_line("webhook serves") or {})["port"]))
+        cpu, rate = _load(process.pid, port, review, authority)
+        return _Run(cpu, rate, memory_mib(process.pid), memory_mib(process.pid, "RssAnon"), seconds)
+
+
+def _load_review() -> tuple[bytes, dict[str, Any]]:
     """A review of exactly SIZE bytes, padded with managedFields as an API server's are, and its service account."""
     vector = json.loads(VECTOR.read_text())
     review = vector["review"]

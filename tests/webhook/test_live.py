@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from azwi.admission.settings import Settings
 from azwi.cluster.serviceaccounts import AccountRecord
 from azwi.errors import ClusterError
 from azwi.webhook.live import BURST, Limiter, LiveAccounts
+from azwi.webhook.mutation import answer_review
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 CLIENT = "22222222-2222-2222-2222-222222222222"
+SETTINGS = Settings(tenant_id=CLIENT, authority_host="https://login.microsoftonline.com/")
 
 
 def record(name: str, version: int, client_id: str = "") -> AccountRecord:
@@ -139,6 +143,23 @@ def test_a_failure_is_told_in_the_servers_words(known: bool) -> None:  # noqa: F
         assert known == (accounts.find("shop", "orders") is not None)
 
     run(Server(problem='serviceaccounts "orders" is forbidden'), use)
+
+
+def test_a_review_whose_account_cannot_be_read_is_refused_with_what_to_do() -> None:
+    """The API server's words first; the same review with the account known is let in."""
+    pod = {"metadata": {"name": "x"}, "spec": {"serviceAccountName": "orders", "containers": [{"name": "app"}]}}
+    request = {"uid": "u", "kind": {"kind": "Pod"}, "namespace": "shop", "operation": "CREATE", "object": pod}
+    body = json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).encode()
+    accounts = LiveAccounts(lambda: 0.0, Server().read)
+
+    refused = answer_review(body, accounts, SETTINGS, 'serviceaccounts "orders" is forbidden')
+    accounts.put(record("orders", 1, CLIENT))
+    allowed = answer_review(body, accounts, SETTINGS, "not needed")
+
+    response = json.loads(refused.body)["response"]
+    assert response["status"]["message"].startswith('serviceaccounts "orders" is forbidden: the webhook does not know')
+    assert ("service-account-unreadable", ("shop", "orders")) == (refused.reason, refused.account)
+    assert json.loads(allowed.body)["response"]["allowed"]
 
 
 def test_a_server_that_is_slow_is_waited_for_a_second() -> None:
