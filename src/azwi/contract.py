@@ -88,6 +88,9 @@ METADATA_PORT: Final = 80
 # --- Webhook --------------------------------------------------------------------------------------------
 
 WEBHOOK_PATH: Final = "/mutate-v1-pod"  # R 2.3
+# For the webhook entry that selects namespaces, not labelled Pods: only annotated service accounts count.
+ANNOTATED_WEBHOOK_PATH: Final = "/mutate-v1-pod-annotated"
+ANNOTATED_NAMESPACE_LABEL: Final = PREFIX + "use-annotated-serviceaccounts"
 WEBHOOK_PORT: Final = 9443
 HEALTH_ADDRESS: Final = ":9440"  # R 3
 METRICS_ADDRESS: Final = ":8095"

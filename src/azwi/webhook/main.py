@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from azwi.webhook.accounts import KnownAccounts, ManifestAccounts
     from azwi.webhook.cluster import Cluster
     from azwi.webhook.life import Port
+    from azwi.webhook.policyfile import PolicyFile
     from azwi.webhook.server import StatusApp
 
 log = logs.logger("webhook")
@@ -63,7 +64,8 @@ def _run(settings: WebhookSettings) -> None:
     status = StatusApp(metrics)
     webhook = life.listen(settings.listen, "port")
     look = None if cluster is None else cluster.accounts
-    admission = AdmissionApp(accounts, _with_native_sidecar(settings, None), metrics, look)
+    policy = _read_policy(settings)
+    admission = AdmissionApp(accounts, _with_native_sidecar(settings, None), metrics, look, policy)
     ports = [life.Port(webhook, admission, certificates.context), *_status_ports(settings, status)]
 
     def refresh_accounts() -> None:
@@ -92,7 +94,7 @@ def _run(settings: WebhookSettings) -> None:
         admission.settings = _with_native_sidecar(settings, git_version)
 
     beside = [] if cluster is None else cluster.tasks(use_version, ready)
-    refresh = [certificates.refresh, refresh_accounts]
+    refresh = [certificates.refresh, refresh_accounts, *([policy.refresh] if policy else [])]
     serving = life.serve(ports, started, stopping, refresh, beside, settings.shutdown_delay)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serving)
@@ -112,6 +114,14 @@ def _read_accounts(settings: WebhookSettings) -> ManifestAccounts:
     from azwi.webhook.accounts import ManifestAccounts  # noqa: PLC0415
 
     return ManifestAccounts(Path(settings.accounts))
+
+
+def _read_policy(settings: WebhookSettings) -> PolicyFile | None:
+    if not settings.identity_policy:
+        return None
+    from azwi.webhook.policyfile import PolicyFile  # noqa: PLC0415  # it brings YAML
+
+    return PolicyFile(Path(settings.identity_policy))
 
 
 def _follow_cluster(settings: WebhookSettings) -> Cluster:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from azwi.admission.injection import Injection
     from azwi.admission.settings import Settings
     from azwi.webhook.accounts import Accounts
+    from azwi.webhook.policy import IdentityPolicy
 
 AccountKey = tuple[str, str]  # namespace, name
 
@@ -40,7 +41,15 @@ class Answer(msgspec.Struct, frozen=True):
     account: AccountKey = ("", "")
 
 
-def answer_review(body: bytes, accounts: Accounts, settings: Settings, trouble: str = "") -> Answer:
+def answer_review(
+    body: bytes,
+    accounts: Accounts,
+    settings: Settings,
+    trouble: str = "",
+    *,
+    policy: IdentityPolicy | None = None,
+    annotated_only: bool = False,
+) -> Answer:
     """The answer to an admission review.
 
     Args:
@@ -48,6 +57,8 @@ def answer_review(body: bytes, accounts: Accounts, settings: Settings, trouble: 
         accounts: The service accounts that are known.
         settings: What to inject.
         trouble: Why the API server could not be asked about an account that is not known.
+        policy: Who may use which identity; None for everybody.
+        annotated_only: Whether the Pod counts only if its account has a client id, since nobody labelled the Pod.
     """
     review = parse_review(body)
     if isinstance(review, tuple):
@@ -56,11 +67,15 @@ def answer_review(body: bytes, accounts: Accounts, settings: Settings, trouble: 
     namespace = review.namespace
     name = review.pod.service_account_name
     account = accounts.find(namespace, name)
-    if account is None:
-        verdict: Refusal | Injection = account_unreadable(trouble) if trouble else account_missing(namespace, name)
-    else:
-        verdict = plan_injection(review.pod, account, settings)
     key = (namespace, name)
+    if annotated_only and (account is None or not (account.client_id or account.client_id_from)):
+        return Answer(render_allowed(review.envelope, [], []), UNCHANGED, review.envelope, namespace, account=key)
+    verdict: Refusal | Injection
+    if account is None:
+        verdict = account_unreadable(trouble) if trouble else account_missing(namespace, name)
+    else:
+        forbidden = policy.refusal(namespace, name, account) if policy is not None else None
+        verdict = forbidden or plan_injection(review.pod, account, settings)
     if isinstance(verdict, Refusal):
         answer = render_refused(review.envelope, verdict)
         return Answer(answer, REFUSED, review.envelope, namespace, verdict.reason, account=key)

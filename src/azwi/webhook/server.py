@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from azwi.admission.review import Envelope, render_refused
 from azwi.admission.verdict import Refusal
-from azwi.contract import MAX_REVIEW_BYTES, WEBHOOK_PATH
+from azwi.contract import ANNOTATED_WEBHOOK_PATH, MAX_REVIEW_BYTES, WEBHOOK_PATH
 from azwi.log import logger
 from azwi.webhook.metrics import CONTENT_TYPE, Metrics
 from azwi.webhook.mutation import REFUSED, Answer, answer_defect, answer_review
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from azwi.admission.settings import Settings
     from azwi.webhook.accounts import Accounts
+    from azwi.webhook.policy import IdentityPolicy
 
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
@@ -31,6 +32,7 @@ _METHOD_NOT_ALLOWED: Final = 405
 _TOO_LARGE: Final = 413
 _UNAVAILABLE: Final = 503
 
+_PATHS: Final = frozenset({WEBHOOK_PATH, ANNOTATED_WEBHOOK_PATH})
 _JSON: Final = (b"content-type", b"application/json")
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 _CLOSE: Final = (b"connection", b"close")
@@ -48,29 +50,46 @@ class Look(Protocol):
         """Ask; gives why that failed, or nothing."""
 
 
+class Policy(Protocol):
+    """Who holds the identity policy that is in force."""
+
+    @property
+    def policy(self) -> IdentityPolicy:
+        """The policy as it is now."""
+
+
 class AdmissionApp:
     """The webhook itself, as an ASGI application."""
 
-    def __init__(self, accounts: Accounts, settings: Settings, metrics: Metrics, look: Look | None = None) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        settings: Settings,
+        metrics: Metrics,
+        look: Look | None = None,
+        policy: Policy | None = None,
+    ) -> None:
         """Answers with what `accounts` know; `look` asks the API server where that may be old."""
         self._accounts = accounts
         self.settings = settings
         self._metrics = metrics
         self._look = look
+        self._policy = policy
         self.closing = False  # whether connections are to end, since this replica goes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        if scope["path"] != WEBHOOK_PATH:
+        path = scope["path"]
+        if path not in _PATHS:
             await respond(send, _NOT_FOUND, b"404 page not found\n", _TEXT)
         elif scope["method"] != "POST":
             await respond(send, _METHOD_NOT_ALLOWED, b"405 use POST\n", _TEXT, (b"allow", b"POST"), _CLOSE)
         else:
-            await self._review(scope, receive, send)
+            await self._review(scope, receive, send, annotated_only=path == ANNOTATED_WEBHOOK_PATH)
 
-    async def _review(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _review(self, scope: Scope, receive: Receive, send: Send, *, annotated_only: bool) -> None:
         content_type = _header(scope, b"content-type")
         if content_type.partition(b";")[0].strip().lower() != b"application/json":
             shown = content_type.decode("latin-1")
@@ -83,18 +102,25 @@ class AdmissionApp:
             await self._refuse(send, Refusal("too-large", message, _TOO_LARGE))
             return
         started = perf_counter()
-        answer = self._answer(body)
+        answer = self._answer(body, annotated_only=annotated_only)
         if self._look is not None and answer.account[1] and self._look.is_doubtful(*answer.account):
             trouble = await self._look.look(*answer.account)
-            answer = self._answer(body, trouble)
+            answer = self._answer(body, trouble, annotated_only=annotated_only)
         self._metrics.observe(answer, perf_counter() - started)
         _log(answer)
         await respond(send, _OK, answer.body, *((_JSON, _CLOSE) if self.closing else (_JSON,)))
 
-    def _answer(self, body: bytes, trouble: str = "") -> Answer:
+    def _answer(self, body: bytes, trouble: str = "", *, annotated_only: bool) -> Answer:
         """The answer, also where we are wrong: a defect refuses one Pod and says so, and the next one is served."""
         try:
-            return answer_review(body, self._accounts, self.settings, trouble)
+            return answer_review(
+                body,
+                self._accounts,
+                self.settings,
+                trouble,
+                policy=self._policy.policy if self._policy is not None else None,
+                annotated_only=annotated_only,
+            )
         except Exception:
             log.exception("review failed, this is a defect")
             return answer_defect(body)

@@ -58,6 +58,7 @@ FLAGS: Final = (
     Flag("port", str(contract.WEBHOOK_PORT), "Port of the webhook; 0 for any free one."),
     Flag("bind-address", "", "Address that the webhook listens on; empty for all."),
     Flag("service-accounts", "", "File or folder with ServiceAccount manifests, in place of an API server."),
+    Flag("identity-policy", "", "File that says which namespaces may use which client ids; empty for no policy."),
     Flag("native-sidecar", "auto", "Whether azwi-proxy is a native sidecar: auto (API server 1.32+), always, never."),
     Flag("strict", "false", "Refuse Pods for warnings about what cannot work.", boolean=True),
     Flag("legacy-token-path", "auto", f"Keep the token at {contract.LEGACY_MOUNT_PATH} too: auto, always, never."),
@@ -92,6 +93,7 @@ class WebhookSettings:
     log_level: str
     accounts: str
     kubeconfig: str
+    identity_policy: str
     shutdown_delay: int
     native_sidecar: NativeSidecar
     admission: Settings
@@ -122,6 +124,7 @@ def read_settings(
         log_level=flags.log_level(),
         accounts=flags.text("service-accounts"),
         kubeconfig=flags.text("kubeconfig"),
+        identity_policy=flags.text("identity-policy"),
         shutdown_delay=flags.number("shutdown-delay", 0, _MAX_DELAY),
         native_sidecar=NativeSidecar(flags.choice("native-sidecar", tuple(NativeSidecar))),
         admission=Settings(

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 from controlplane import BUILD, ControlPlane, free_port
 
+from azwi.contract import ANNOTATED_NAMESPACE_LABEL, ANNOTATED_WEBHOOK_PATH, WEBHOOK_PATH
 from azwi.local.stage import write_certificate
 
 if TYPE_CHECKING:
@@ -142,25 +143,30 @@ def running_webhook(cluster: ControlPlane, folder: Path, kubeconfig: Path, *flag
 
 
 def _configuration(port: int, bundle: bytes) -> dict[str, Any]:
+    """Both entries: the one that selects labelled Pods, and the one that selects namespaces."""
+
+    def entry(name: str, path: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+        created = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+        client = {"url": f"https://localhost:{port}{path}", "caBundle": base64.b64encode(bundle).decode()}
+        return {
+            "name": f"{name}.azure-workload-identity.io",
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+            "timeoutSeconds": 10,
+            "reinvocationPolicy": "IfNeeded",
+            "rules": [created],
+            "clientConfig": client,
+        } | more
+
+    labelled = {"matchLabels": {"azure.workload.identity/use": "true"}}
+    namespaces = {"matchLabels": {ANNOTATED_NAMESPACE_LABEL: "true"}}
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
         "metadata": {"name": "azwi"},
         "webhooks": [
-            {
-                "name": "mutation.azure-workload-identity.io",
-                "admissionReviewVersions": ["v1"],
-                "sideEffects": "None",
-                "failurePolicy": "Fail",
-                "timeoutSeconds": 10,
-                "reinvocationPolicy": "IfNeeded",
-                "objectSelector": {"matchLabels": {"azure.workload.identity/use": "true"}},
-                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
-                "clientConfig": {
-                    "url": f"https://localhost:{port}/mutate-v1-pod",
-                    "caBundle": base64.b64encode(bundle).decode(),
-                },
-            }
+            entry("mutation", WEBHOOK_PATH, objectSelector=labelled, failurePolicy="Fail"),
+            entry("annotated", ANNOTATED_WEBHOOK_PATH, namespaceSelector=namespaces, failurePolicy="Ignore"),
         ],
     }
 

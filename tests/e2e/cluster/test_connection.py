@@ -57,3 +57,34 @@ def test_a_kubeconfig_with_an_exec_plugin(version: str, cluster: ControlPlane, t
     info = json.loads((tmp_path / "info").read_text())
     assert (api, "ExecCredential") == (info["apiVersion"], info["kind"])
     assert token not in webhook.output()
+
+
+def test_namespaces_whose_pods_nobody_labelled(cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+    """A labelled namespace: the annotated account's Pod is injected, the plain one's is not; elsewhere neither."""
+    spaces = {f"in-{name}": {"azure.workload.identity/use-annotated-serviceaccounts": "true"}, f"out-{name}": {}}
+    with running_webhook(cluster, tmp_path, cluster.kubeconfig):
+        for space, labels in spaces.items():
+            metadata = {"name": space, "labels": labels}
+            cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+            for of, client_id in (("annotated", CLIENT), ("plain", None)):
+                made = account(of, client_id)
+                made["metadata"]["namespace"] = space
+                cluster.apply(made)
+                unlabelled = pod(of, of)
+                unlabelled["metadata"] = {"name": of, "namespace": space}
+                cluster.apply(unlabelled)
+                injected = "AZURE_CLIENT_ID" in variables(cluster.get("pod", of, "-n", space))
+                assert (bool(labels) and client_id is not None) == injected
+
+
+def test_the_identity_policy_refuses_by_name(cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+    """Kubectl shows who may not use what; a change of the file counts without a restart."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("rules: [{namespaces: [elsewhere], clientIds: ['*']}]")
+    with running_webhook(cluster, tmp_path, cluster.kubeconfig, f"--identity-policy={policy}"):
+        cluster.apply(account(name))
+        run = cluster.kubectl("create", "-f", "-", text=json.dumps(pod(name, name)), check=False)
+        assert f'service account "{name}" may not use client id "{CLIENT}" in namespace "default"' in run.stderr
+        policy.write_text(f"rules: [{{namespaces: [def*], clientIds: [{CLIENT}]}}]")
+        create = ["create", "--dry-run=server", "-f", "-"]
+        wait_until(lambda: not cluster.kubectl(*create, text=json.dumps(pod(name, name)), check=False).returncode, 10)
