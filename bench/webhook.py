@@ -69,6 +69,7 @@ def _run(folder: Path, source: str, review: bytes) -> _Run:
         "--health-addr=0",
         "--metrics-addr=127.0.0.1:0",
         "--shutdown-delay=0",
+        "--disable-cert-rotation",
         f"--webhook-cert-dir={certificates}",
         source,
     ]

@@ -55,9 +55,17 @@ class ServiceAccountUnreadableError(AzwiError):
 
 
 class ClusterError(AzwiError):
-    """The API server's, or the way there; `message` is the server's own text where it gave one."""
+    """The API server's, or the way there; `message` is the server's own text where it gave one.
+
+    Attributes:
+        status: The HTTP status that the server answered with; 0 where it gave no answer.
+    """
 
     code = "cluster"
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class EntraError(AzwiError):

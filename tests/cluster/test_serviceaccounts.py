@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from azwi.cluster.serviceaccounts import AccountFeed, AccountRecord, read_git_version
+from azwi.cluster.serviceaccounts import AccountRecord, follow_accounts, read_account, read_git_version
 from azwi.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from azwi.cluster.feed import Feed
 
 Script = list[Any]
 
@@ -66,23 +68,23 @@ class Sink:
         self.known: dict[str, dict[str, str]] = {}
         self.lists = 0
 
-    def replace(self, records: list[AccountRecord]) -> None:
+    def replace(self, found: list[AccountRecord]) -> None:
         """All."""
         self.lists += 1
-        self.known = {record.name: record.annotations for record in records}
+        self.known = {record.name: record.annotations for record in found}
 
-    def put(self, record: AccountRecord) -> None:
+    def put(self, found: AccountRecord) -> None:
         """One."""
-        self.known[record.name] = record.annotations
+        self.known[found.name] = found.annotations
 
-    def remove(self, record: AccountRecord) -> None:
+    def remove(self, found: AccountRecord) -> None:
         """One less."""
-        self.known.pop(record.name, None)
+        self.known.pop(found.name, None)
 
 
 def follow(
-    script: Script, until: Callable[[AccountFeed, Sink], bool]
-) -> tuple[AccountFeed, Sink, list[httpx2.Request]]:
+    script: Script, until: Callable[[Feed[AccountRecord], Sink], bool]
+) -> tuple[Feed[AccountRecord], Sink, list[httpx2.Request]]:
     """Run the feed against answers in their order, until it has come that far; the last answer repeats."""
     asked: list[httpx2.Request] = []
 
@@ -94,11 +96,11 @@ def follow(
         assert isinstance(answer, httpx2.Response)
         return answer
 
-    async def run() -> tuple[AccountFeed, Sink]:
+    async def run() -> tuple[Feed[AccountRecord], Sink]:
         transport = httpx2.MockTransport(handle)
         async with httpx2.AsyncClient(transport=transport, base_url="https://api.invalid") as client:
             sink = Sink()
-            feed = AccountFeed(client, sink)
+            feed = follow_accounts(client, sink)
             task = asyncio.create_task(feed.run())
             try:
                 async with asyncio.timeout(10):
@@ -196,7 +198,7 @@ def test_a_watch_that_ends_without_a_word_is_not_hammered() -> None:
     assert len(asked) <= 3
 
 
-def ask(answer: object, use: Callable[[AccountFeed, httpx2.AsyncClient], Awaitable[object]]) -> object:
+def ask(answer: object, use: Callable[[httpx2.AsyncClient], Awaitable[object]]) -> object:
     """One question to a server with one answer."""
 
     def handle(_: httpx2.Request) -> httpx2.Response:
@@ -208,7 +210,7 @@ def ask(answer: object, use: Callable[[AccountFeed, httpx2.AsyncClient], Awaitab
     async def run() -> object:
         transport = httpx2.MockTransport(handle)
         async with httpx2.AsyncClient(transport=transport, base_url="https://api.invalid") as client:
-            return await use(AccountFeed(client, Sink()), client)
+            return await use(client)
 
     return asyncio.run(run())
 
@@ -216,8 +218,8 @@ def ask(answer: object, use: Callable[[AccountFeed, httpx2.AsyncClient], Awaitab
 def test_one_account_is_read() -> None:
     """As the server has it; None where it has none."""
 
-    async def read(feed: AccountFeed, _: object) -> object:
-        return await feed.read("shop", "a")
+    async def read(client: httpx2.AsyncClient) -> object:
+        return await read_account(client, "shop", "a")
 
     assert AccountRecord("shop", "a", "7", {"k": "v"}) == ask(httpx2.Response(200, json=item("a", 7, k="v")), read)
     assert None is ask(status(404, 'serviceaccounts "a" not found'), read)
@@ -228,6 +230,7 @@ def test_one_account_is_read() -> None:
     [
         ('serviceaccounts "a" is forbidden', status(403, 'serviceaccounts "a" is forbidden')),
         ("the API server answered 502", httpx2.Response(502, content=b"<html>")),
+        ("the API server", httpx2.Response(200, content=b"garbage")),
         ("cannot be asked: refused", httpx2.ConnectError("refused")),
         ("cannot be asked: ReadTimeout", httpx2.ReadTimeout("")),
     ],
@@ -235,13 +238,10 @@ def test_one_account_is_read() -> None:
 def test_a_question_that_fails_has_the_servers_words(words: str, answer: object) -> None:
     """For one account and for the version."""
 
-    async def read(feed: AccountFeed, _: object) -> object:
-        return await feed.read("shop", "a")
+    async def read(client: httpx2.AsyncClient) -> object:
+        return await read_account(client, "shop", "a")
 
-    async def version(_: object, client: httpx2.AsyncClient) -> object:
-        return await read_git_version(client)
-
-    for question in (read, version):
+    for question in (read, read_git_version):
         with pytest.raises(ClusterError, match=words):
             ask(answer, question)
-    assert "v1.34.4" == ask(httpx2.Response(200, json={"gitVersion": "v1.34.4"}), version)
+    assert "v1.34.4" == ask(httpx2.Response(200, json={"gitVersion": "v1.34.4"}), read_git_version)

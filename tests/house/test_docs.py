@@ -9,6 +9,7 @@ import pytest
 
 from azwi import contract
 from azwi.proxy.options import FLAGS as PROXY_FLAGS
+from azwi.webhook.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 WEBHOOK = (ROOT / "docs" / "webhook.md").read_text()
@@ -39,6 +40,13 @@ def test_the_proxys_flags_are_documented_with_their_defaults() -> None:
     documented = set(re.findall(r"^\| `--([\w-]+)`", PROXY, re.MULTILINE))
 
     assert {flag.name for flag in PROXY_FLAGS} == documented
+
+
+def test_every_metric_of_the_webhook_is_documented_and_every_documented_one_exists() -> None:
+    """docs/webhook.md and the exposition have the same names."""
+    documented = set(re.findall(r"^\| `(azwi_\w+)", WEBHOOK, re.MULTILINE))
+
+    assert set(re.findall(r"^# HELP (\S+)", Metrics().render().decode(), re.MULTILINE)) == documented
 
 
 def test_no_document_names_a_difference_that_is_not_listed() -> None:

@@ -11,7 +11,8 @@ import pytest
 from azwi.admission.settings import Settings
 from azwi.cluster.serviceaccounts import AccountRecord
 from azwi.errors import ClusterError
-from azwi.webhook.live import BURST, Limiter, LiveAccounts
+from azwi.webhook.limiter import Limiter
+from azwi.webhook.live import BURST, RATE, LiveAccounts
 from azwi.webhook.mutation import answer_review
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def test_too_many_questions_wait_or_are_left() -> None:
 def test_the_limiter_lets_ten_a_second_through() -> None:
     """Twenty at once, then one for each tenth of a second, never more than twenty saved up."""
     now = [0.0]
-    limiter = Limiter(lambda: now[0])
+    limiter = Limiter(lambda: now[0], RATE, BURST)
     assert [0.0] * BURST == [limiter.take() for _ in range(BURST)]
     assert limiter.take() == pytest.approx(0.1)
     now[0] = 0.1

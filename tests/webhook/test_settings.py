@@ -11,7 +11,7 @@ import pytest
 from azwi.admission.settings import CustomEndpoint, InitPrivilege, LegacyTokenPath, NativeSidecar, Resources
 from azwi.errors import ConfigurationError, FlagError
 from azwi.webhook.main import main
-from azwi.webhook.settings import FLAGS, Address, WebhookSettings, read_settings
+from azwi.webhook.settings import FLAGS, Address, OwnNames, WebhookSettings, read_settings
 
 TENANT = "11111111-1111-1111-1111-111111111111"
 BINDING = (
@@ -96,6 +96,39 @@ def test_every_flag_arrives() -> None:
     assert read("--proxy-init-privileged=true").admission.proxy.init_privilege is InitPrivilege.PRIVILEGED
 
 
+def test_certificates_of_our_own() -> None:
+    """D 21, D 23: by default, under the reference's names; not where they are somebody else's or without a cluster."""
+    own = read().own
+    assert own is not None
+    assert ("azure-wi-webhook-server-cert", "azure-wi-webhook-mutating-webhook-configuration") == (
+        own.secret,
+        own.configuration,
+    )
+    assert ("azure-wi-webhook-webhook-service.azure-workload-identity-system.svc",) == own.hosts
+    named = read(
+        "--secret-name=s",
+        "--webhook-config-name=c",
+        "--service-name=v",
+        "--lease-name=l",
+        "--certificate-names=api.example,192.0.2.1",
+        POD_NAMESPACE="azwi",
+        HOSTNAME="azwi-1",
+    )
+    assert OwnNames("s", "c", ("v.azwi.svc", "api.example", "192.0.2.1")) == named.own
+    assert ("azwi", "azwi-1", "l") == (named.namespace, named.replica, named.lease)
+    assert "pod" == read(POD_NAME="pod", HOSTNAME="host").replica
+    assert read("--disable-cert-rotation").own is None
+    assert read("--service-accounts=/a").own is None
+
+
+def test_signals() -> None:
+    """Events and the namespace label are on, the look at Pods is off, unless flags say otherwise."""
+    settings = read()
+    assert (True, True, 0) == (settings.events, settings.metrics_by_namespace, settings.pod_check_interval)
+    other = read("--events=false", "--metrics-namespace-label=false", "--pod-check-interval=300")
+    assert (False, False, 300) == (other.events, other.metrics_by_namespace, other.pod_check_interval)
+
+
 @pytest.mark.parametrize("text", ["[::1]:80", "[::]:80"])
 def test_addresses_may_be_ipv6(text: str) -> None:
     """R 3: in brackets, as in Go."""
@@ -119,6 +152,9 @@ def test_addresses_may_be_ipv6(text: str) -> None:
         ("--proxy-cpu-request=much", "a Kubernetes quantity"),
         ("--proxy-memory-request=1Gi", "at most --proxy-memory-limit, which is 96Mi"),
         ("--strict=perhaps", "true or false"),
+        ("--secret-name=A b", "a name of a Kubernetes object"),
+        ("--certificate-names=a,b c", "host names and addresses"),
+        ("--pod-check-interval=-1", "0 to 86400"),
         ("--bogus", "unknown flag --bogus"),
         ("stray", "unexpected argument 'stray'"),
         ("---port=1", "unexpected argument"),

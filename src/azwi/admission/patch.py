@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from azwi.admission.injection import CONTAINERS, INIT_CONTAINERS, ContainerChange, Injection
 from azwi.admission.pod import EMPTY_SPEC, JsonObject, Pod
 from azwi.contract import INJECTED_ANNOTATION
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from azwi.admission.token_volume import VolumeUpdate
 
 Operation = dict[str, Any]
+
+_encode = msgspec.json.Encoder().encode
 
 
 def render_patch(pod: Pod, injection: Injection) -> list[Operation]:
@@ -33,6 +37,11 @@ def render_patch(pod: Pod, injection: Injection) -> list[Operation]:
     if injection.stamp is not None:
         operations += _annotate(pod, injection.stamp)
     return operations
+
+
+def encode_patch(operations: list[Operation]) -> bytes:
+    """The patch's JSON; empty where there is nothing to do."""
+    return _encode(operations) if operations else b""
 
 
 def escape(name: str) -> str:

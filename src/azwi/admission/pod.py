@@ -101,10 +101,21 @@ class PodSpec(View):
     termination_grace_period_seconds: int | None = None
 
 
+class OwnerReference(View):
+    """One entry of `metadata.ownerReferences`."""
+
+    api_version: str = ""
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    controller: bool | None = None
+
+
 class PodMetadata(View):
     """`metadata`."""
 
     annotations: dict[str, str] | None = None
+    owner_references: list[OwnerReference] | None = None
 
 
 class Pod(View):
@@ -127,6 +138,13 @@ class Pod(View):
 
 
 EMPTY_SPEC = PodSpec()
+
+
+def choose_owner(references: list[OwnerReference] | None) -> OwnerReference | None:
+    """Who made a Pod: its controller, else the first owner; None where nobody did, or a node (a mirror of a file)."""
+    listed = references or []
+    owner = next((one for one in listed if one.controller), listed[0] if listed else None)
+    return None if owner is None or owner.kind == "Node" else owner
 
 
 def is_windows(spec: PodSpec) -> bool:

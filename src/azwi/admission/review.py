@@ -18,8 +18,6 @@ from azwi.admission.verdict import BAD_REQUEST, AdmissionWarning, Refusal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from azwi.admission.patch import Operation
-
 NO_CONTENT: Final = "there is no content to decode"
 _OK: Final = 200
 
@@ -127,13 +125,11 @@ def _explain(body: bytes, problem: Exception) -> tuple[Envelope, Refusal]:
     return envelope, Refusal("wrong-type", f"the Pod cannot be read: {where}")
 
 
-def render_allowed(
-    envelope: Envelope, operations: Sequence[Operation], warnings: Sequence[AdmissionWarning] = ()
-) -> bytes:
-    """The answer that lets the Pod in, with its patch if there is one."""
+def render_allowed(envelope: Envelope, patch: bytes, warnings: Sequence[AdmissionWarning] = ()) -> bytes:
+    """The answer that lets the Pod in, with its JSON Patch if that is not empty."""
     response: dict[str, object] = {"uid": envelope.uid, "allowed": True, "status": {"metadata": {}, "code": _OK}}
-    if operations:
-        response["patch"] = base64.b64encode(_encode(operations)).decode()
+    if patch:
+        response["patch"] = base64.b64encode(patch).decode()
         response["patchType"] = "JSONPatch"
     return _render(envelope, response, warnings)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # The API server drops idle connections after 90 s; the side that is longer never closes under the other's hands (D 22).
 KEEP_ALIVE: Final = 120  # seconds
 DRAIN: Final = 5  # seconds until open requests are given up
+LAST_WORDS: Final = 3  # seconds for what runs beside, such as giving up a lease
 REFRESH: Final = 1.0  # seconds between two looks at files
 _BACKLOG: Final = 2048
 
@@ -158,6 +159,7 @@ async def serve(
         _abort_idle(server)
         server.should_exit = True
     await asyncio.gather(*tasks)
+    await asyncio.wait(background, timeout=LAST_WORDS)
     for task in failed:
         task.result()  # raises what it failed with
 

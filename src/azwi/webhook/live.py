@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from azwi.admission.serviceaccount import read_service_account
 from azwi.errors import ClusterError
+from azwi.webhook.limiter import Limiter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,29 +25,8 @@ DEADLINE: Final = 1.0  # seconds that a review waits for a live read
 _PLAIN: Final = read_service_account({})  # shared by all accounts that say nothing
 
 
-class Limiter:
-    """Tokens that grow with time; `clock` gives seconds that only grow."""
-
-    def __init__(self, clock: Callable[[], float], rate: float = RATE, burst: int = BURST) -> None:
-        self._clock = clock
-        self._rate = rate
-        self._burst = burst
-        self._tokens = float(burst)
-        self._at = clock()
-
-    def take(self) -> float:
-        """Take a token; gives 0, or the seconds until there is one, and then takes none."""
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / self._rate
-
-
 class LiveAccounts:
-    """The followed accounts. An `AccountSink`, and what reviews look accounts up in.
+    """The followed accounts. A `Sink`, and what reviews look accounts up in.
 
     Args:
         clock: Seconds that only grow.
@@ -55,7 +35,7 @@ class LiveAccounts:
 
     def __init__(self, clock: Callable[[], float], read: Read) -> None:
         self._accounts: dict[AccountKey, ServiceAccount] = {}
-        self._limiter = Limiter(clock)
+        self._limiter = Limiter(clock, RATE, BURST)
         self._read_one = read
         # Accounts that a live read has shown to have no client id: not asked for again until they change.
         self._confirmed: set[AccountKey] = set()
@@ -77,25 +57,25 @@ class LiveAccounts:
 
     # --- What the feed says -----------------------------------------------------------------------------
 
-    def replace(self, records: list[AccountRecord]) -> None:
+    def replace(self, found: list[AccountRecord]) -> None:
         """All accounts there are."""
         self._confirmed.clear()
         self._ahead.clear()
-        self._accounts = {(record.namespace, record.name): _identity(record) for record in records}
+        self._accounts = {(record.namespace, record.name): _identity(record) for record in found}
 
-    def put(self, record: AccountRecord) -> None:
+    def put(self, found: AccountRecord) -> None:
         """One that is new or has changed; ignored where a live read has seen a later state."""
-        key = (record.namespace, record.name)
-        if _number(record.resource_version) < self._ahead.get(key, 0):
+        key = (found.namespace, found.name)
+        if _number(found.resource_version) < self._ahead.get(key, 0):
             return
         self._ahead.pop(key, None)
         self._confirmed.discard(key)
-        self._accounts[key] = _identity(record)
+        self._accounts[key] = _identity(found)
 
-    def remove(self, record: AccountRecord) -> None:
+    def remove(self, found: AccountRecord) -> None:
         """One that is gone; ignored where a live read has seen it made anew."""
-        key = (record.namespace, record.name)
-        if _number(record.resource_version) < self._ahead.get(key, 0):
+        key = (found.namespace, found.name)
+        if _number(found.resource_version) < self._ahead.get(key, 0):
             return
         self._ahead.pop(key, None)
         self._confirmed.discard(key)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from azwi.webhook.accounts import KnownAccounts, ManifestAccounts
+    from azwi.webhook.certificates.files import CertificateFiles
     from azwi.webhook.cluster import Cluster
     from azwi.webhook.life import Port
     from azwi.webhook.policyfile import PolicyFile
@@ -52,30 +53,30 @@ def _run(settings: WebhookSettings) -> None:
     import uvloop  # noqa: PLC0415
 
     from azwi.webhook import life  # noqa: PLC0415
-    from azwi.webhook.certificates import CertificateFiles  # noqa: PLC0415
     from azwi.webhook.metrics import Metrics  # noqa: PLC0415
     from azwi.webhook.server import AdmissionApp, StatusApp  # noqa: PLC0415
 
     life.keep_heap()
     cluster = None if settings.accounts else _follow_cluster(settings)
     accounts: KnownAccounts = _read_accounts(settings) if cluster is None else cluster.accounts
-    certificates = CertificateFiles(Path(settings.certificates), settings.tls_min_version)
-    metrics = Metrics()
+    own = None if cluster is None else cluster.certificates
+    certificates = own or _read_certificates(settings)
+    policy = _read_policy(settings)
+    metrics = Metrics(by_namespace=settings.metrics_by_namespace)
     status = StatusApp(metrics)
     webhook = life.listen(settings.listen, "port")
-    look = None if cluster is None else cluster.accounts
-    policy = _read_policy(settings)
-    admission = AdmissionApp(accounts, _with_native_sidecar(settings, None), metrics, look, policy)
+    look, tell = (None, None) if cluster is None else (cluster.accounts, cluster.events)
+    admission = AdmissionApp(accounts, _with_native_sidecar(settings, None), metrics, look, policy, tell)
     ports = [life.Port(webhook, admission, certificates.context), *_status_ports(settings, status)]
 
-    def refresh_accounts() -> None:
-        accounts.refresh()
+    def report() -> None:
         metrics.set_accounts(len(accounts))
+        metrics.set_expiry(certificates.expiry.ends)
         if cluster is not None:
             cluster.report(metrics)
 
     def started() -> None:
-        refresh_accounts()
+        report()
         fields = {"port": webhook.getsockname()[1], "accounts": len(accounts)}
         log.info("webhook serves", extra={"fields": fields})
         if cluster is None:
@@ -93,8 +94,9 @@ def _run(settings: WebhookSettings) -> None:
     def use_version(git_version: str) -> None:
         admission.settings = _with_native_sidecar(settings, git_version)
 
-    beside = [] if cluster is None else cluster.tasks(use_version, ready)
-    refresh = [certificates.refresh, refresh_accounts, *([policy.refresh] if policy else [])]
+    beside = [certificates.expiry.run] + ([] if cluster is None else cluster.tasks(use_version, ready))
+    followed = [certificates, accounts] + ([] if policy is None else [policy])
+    refresh = [*(one.refresh for one in followed), report]
     serving = life.serve(ports, started, stopping, refresh, beside, settings.shutdown_delay)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serving)
@@ -108,6 +110,12 @@ def _status_ports(settings: WebhookSettings, status: StatusApp) -> list[Port]:
         (settings.metrics, "metrics-addr", status.metrics),
     )
     return [life.Port(life.listen(address, flag), app) for address, flag, app in wanted if address is not None]
+
+
+def _read_certificates(settings: WebhookSettings) -> CertificateFiles:
+    from azwi.webhook.certificates.files import CertificateFiles  # noqa: PLC0415
+
+    return CertificateFiles(Path(settings.certificates), settings.tls_min_version)
 
 
 def _read_accounts(settings: WebhookSettings) -> ManifestAccounts:
@@ -128,7 +136,7 @@ def _follow_cluster(settings: WebhookSettings) -> Cluster:
     # lightkube and httpx2 are not small, and only needed with an API server.
     from azwi.webhook.cluster import Cluster  # noqa: PLC0415
 
-    return Cluster(settings.kubeconfig, os.environ)
+    return Cluster(settings, os.environ)
 
 
 def _with_native_sidecar(settings: WebhookSettings, git_version: str | None) -> Settings:

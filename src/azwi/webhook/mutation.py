@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from azwi.admission.injection import plan_injection
-from azwi.admission.patch import render_patch
-from azwi.admission.review import Envelope, parse_review, render_allowed, render_refused
+from azwi.admission.patch import encode_patch, render_patch
+from azwi.admission.pod import OwnerReference, choose_owner
+from azwi.admission.review import Envelope, Review, parse_review, render_allowed, render_refused
 from azwi.admission.verdict import AdmissionWarning, Refusal
 
 if TYPE_CHECKING:
@@ -21,15 +22,29 @@ AccountKey = tuple[str, str]  # namespace, name
 
 MUTATED = "mutated"
 UNCHANGED = "unchanged"
+WARNED = "warned"
 REFUSED = "refused"
+ERROR = "error"
 
 INTERNAL_ERROR = 500
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The answer's bytes, and what metrics and logs tell of it.
+    """The answer's bytes, and what metrics, logs and Events tell of it.
 
-    `reason` is empty unless refused; `warnings` are the ones sent; `account` is whom the Pod names, if it was read.
+    Attributes:
+        body: The answer.
+        result: What became of the Pod: mutated, unchanged, warned (let in, patched or not, with warnings), refused,
+            or error, where it is refused though nothing is wrong with it.
+        envelope: Whose answer it is.
+        namespace: The Pod's.
+        reason: Why, in a stable word; of several warnings the first one's.
+        warnings: The ones sent.
+        account: Whom the Pod names, if it was read.
+        known: Whether that account was known.
+        owner: Who made the Pod; told of Pods with warnings only.
+        dry_run: Whether nothing is to last of it.
+        patch_size: Bytes of the JSON Patch.
     """
 
     body: bytes
@@ -39,6 +54,10 @@ class Answer(msgspec.Struct, frozen=True):
     reason: str = ""
     warnings: tuple[AdmissionWarning, ...] = ()
     account: AccountKey = ("", "")
+    known: bool = True
+    owner: OwnerReference | None = None
+    dry_run: bool = False
+    patch_size: int = 0
 
 
 def answer_review(
@@ -69,24 +88,41 @@ def answer_review(
     account = accounts.find(namespace, name)
     key = (namespace, name)
     if annotated_only and (account is None or not (account.client_id or account.client_id_from)):
-        return Answer(render_allowed(review.envelope, [], []), UNCHANGED, review.envelope, namespace, account=key)
-    verdict: Refusal | Injection
+        body = render_allowed(review.envelope, b"")
+        return Answer(body, UNCHANGED, review.envelope, namespace, account=key, known=account is not None)
     if account is None:
         verdict = account_unreadable(trouble) if trouble else account_missing(namespace, name)
-    else:
-        forbidden = policy.refusal(namespace, name, account) if policy is not None else None
-        verdict = forbidden or plan_injection(review.pod, account, settings)
-    if isinstance(verdict, Refusal):
-        answer = render_refused(review.envelope, verdict)
-        return Answer(answer, REFUSED, review.envelope, namespace, verdict.reason, account=key)
-    operations = render_patch(review.pod, verdict)
+        body = render_refused(review.envelope, verdict)
+        result = ERROR if trouble else REFUSED
+        return Answer(body, result, review.envelope, namespace, verdict.reason, account=key, known=False)
+    forbidden = policy.refusal(namespace, name, account) if policy is not None else None
+    planned = forbidden or plan_injection(review.pod, account, settings)
+    if isinstance(planned, Refusal):
+        body = render_refused(review.envelope, planned)
+        return Answer(body, REFUSED, review.envelope, namespace, planned.reason, account=key)
+    return _allow(review, planned, key)
+
+
+def _allow(review: Review, injection: Injection, account: AccountKey) -> Answer:
+    """The answer that lets the Pod in."""
+    patch = encode_patch(render_patch(review.pod, injection))
+    warnings = injection.warnings
+    body = render_allowed(review.envelope, patch, warnings)
+    result = WARNED if warnings else MUTATED if patch else UNCHANGED
+    if not warnings:
+        return Answer(body, result, review.envelope, account[0], account=account, patch_size=len(patch))
+    metadata = review.pod.metadata
     return Answer(
-        render_allowed(review.envelope, operations, verdict.warnings),
-        MUTATED if operations else UNCHANGED,
+        body,
+        result,
         review.envelope,
-        namespace,
-        warnings=tuple(verdict.warnings),
-        account=key,
+        account[0],
+        warnings[0].reason,
+        tuple(warnings),
+        account,
+        owner=choose_owner(metadata.owner_references) if metadata else None,
+        dry_run=review.dry_run,
+        patch_size=len(patch),
     )
 
 
@@ -95,7 +131,7 @@ def answer_defect(body: bytes) -> Answer:
     parsed = parse_review(body)
     envelope = parsed[0] if isinstance(parsed, tuple) else parsed.envelope
     refusal = Refusal("internal", "azwi-webhook has a defect and logged it; please report it", INTERNAL_ERROR)
-    return Answer(render_refused(envelope, refusal), REFUSED, envelope, reason=refusal.reason)
+    return Answer(render_refused(envelope, refusal), ERROR, envelope, reason=refusal.reason)
 
 
 def account_unreadable(trouble: str) -> Refusal:

@@ -10,7 +10,7 @@ from azwi.admission.verdict import Refusal
 from azwi.contract import ANNOTATED_WEBHOOK_PATH, MAX_REVIEW_BYTES, WEBHOOK_PATH
 from azwi.log import logger
 from azwi.webhook.metrics import CONTENT_TYPE, Metrics
-from azwi.webhook.mutation import REFUSED, Answer, answer_defect, answer_review
+from azwi.webhook.mutation import ERROR, REFUSED, Answer, answer_defect, answer_review
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -50,6 +50,13 @@ class Look(Protocol):
         """Ask; gives why that failed, or nothing."""
 
 
+class Tell(Protocol):
+    """Whom warnings are told besides the Pod's author."""
+
+    def record_warnings(self, answer: Answer) -> None:
+        """Tell them; never waits."""
+
+
 class Policy(Protocol):
     """Who holds the identity policy that is in force."""
 
@@ -68,13 +75,24 @@ class AdmissionApp:
         metrics: Metrics,
         look: Look | None = None,
         policy: Policy | None = None,
+        tell: Tell | None = None,
     ) -> None:
-        """Answers with what `accounts` know; `look` asks the API server where that may be old."""
+        """Answers with what `accounts` know.
+
+        Args:
+            accounts: The service accounts that are known.
+            settings: What to inject.
+            metrics: Where answers are counted.
+            look: Asks the API server where an account may be old.
+            policy: Who may use which identity.
+            tell: Who else hears of warnings.
+        """
         self._accounts = accounts
         self.settings = settings
         self._metrics = metrics
         self._look = look
         self._policy = policy
+        self._tell = tell
         self.closing = False  # whether connections are to end, since this replica goes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +123,11 @@ class AdmissionApp:
         answer = self._answer(body, annotated_only=annotated_only)
         if self._look is not None and answer.account[1] and self._look.is_doubtful(*answer.account):
             trouble = await self._look.look(*answer.account)
+            if not answer.known:
+                self._metrics.count_miss()
             answer = self._answer(body, trouble, annotated_only=annotated_only)
+        if answer.warnings and self._tell is not None:
+            self._tell.record_warnings(answer)
         self._metrics.observe(answer, perf_counter() - started)
         _log(answer)
         await respond(send, _OK, answer.body, *((_JSON, _CLOSE) if self.closing else (_JSON,)))
@@ -194,7 +216,7 @@ def _header(scope: Scope, name: bytes) -> bytes:
 
 def _log(answer: Answer) -> None:
     """Tell of one review: refusals always, the rest in detail only. Never of the Pod."""
-    if answer.result == REFUSED:
+    if answer.result in (REFUSED, ERROR):
         log.info("review refused", extra={"fields": _fields(answer)})
     elif log.isEnabledFor(10):
         log.debug("review answered", extra={"fields": _fields(answer)})

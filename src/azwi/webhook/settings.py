@@ -5,6 +5,7 @@ Source: R 3 (flags), R 4 (configuration keys), D 3, 7, 9, 11, 12.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -25,6 +26,8 @@ TLS_VERSIONS: Final = ("1.0", "1.1", "1.2", "1.3")
 PROGRAM: Final = "azwi-webhook"
 
 _T = TypeVar("_T")
+_OBJECT_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
+_HOST: Final = re.compile(r"[a-z0-9.:*-]{1,253}", re.ASCII)
 _DEFAULTS: Final = ProxySettings()
 _MAX_UID: Final = 2**31 - 1  # Kubernetes' own limit of runAsUser
 _RESOURCE_NAMES: Final = ("cpu-request", "cpu-limit", "memory-request", "memory-limit")
@@ -43,12 +46,25 @@ def _resource_flags(prefix: str, container: str, defaults: Resources) -> list[Fl
 
 FLAGS: Final = (
     Flag("audience", "", f"Audience of the token; empty for {contract.DEFAULT_AUDIENCE}."),
-    Flag("webhook-cert-dir", contract.CERTIFICATE_FOLDER, "Folder with tls.crt and tls.key, reloaded on change."),
-    Flag("disable-cert-rotation", "false", "Certificates are somebody else's: only read the folder.", boolean=True),
+    Flag("webhook-cert-dir", contract.CERTIFICATE_FOLDER, "Folder with tls.crt and tls.key of somebody else."),
+    Flag(
+        "disable-cert-rotation",
+        "false",
+        "Certificates are somebody else's: follow --webhook-cert-dir, keep none in a Secret.",
+        boolean=True,
+    ),
+    Flag("webhook-config-name", contract.WEBHOOK_CONFIGURATION, "The MutatingWebhookConfiguration that is ours."),
+    Flag("secret-name", contract.CERTIFICATE_SECRET, "Secret of our namespace with our certificates."),
+    Flag("service-name", contract.WEBHOOK_SERVICE, "Service of our namespace by which API servers call."),
+    Flag("lease-name", contract.LEASE, "Lease of our namespace that one replica holds."),
+    Flag("certificate-names", "", "More host names and addresses by which API servers call, separated by commas."),
     Flag("tls-min-version", "1.3", f"Lowest TLS version: {', '.join(TLS_VERSIONS)}."),
     Flag("health-addr", contract.HEALTH_ADDRESS, "Address of /healthz and /readyz."),
     Flag("metrics-addr", contract.METRICS_ADDRESS, "Address of /metrics; 0 for none."),
     Flag("metrics-backend", "prometheus", "Only prometheus."),
+    Flag("metrics-namespace-label", "true", "Tell the latency of reviews by namespace.", boolean=True),
+    Flag("events", "true", "Write warnings as Events, too.", boolean=True),
+    Flag("pod-check-interval", "0", "Seconds between two looks at all Pods for missing or old identities; 0 for none."),
     Flag("log-level", "", f"One of {', '.join(level for level in LEVELS if level)}; also handed to injected proxies."),
     Flag("shutdown-delay", "10", "Seconds that reviews are answered after SIGTERM, while API servers turn elsewhere."),
     Flag("version", "false", "Print the version as JSON and exit.", boolean=True),
@@ -70,6 +86,7 @@ FLAGS: Final = (
 )
 
 
+_MAX_INTERVAL: Final = 86400  # seconds
 _MAX_DELAY: Final = 600  # seconds; more than any grace period that somebody would give
 
 
@@ -82,14 +99,34 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnNames:
+    """Where certificates of our own are kept: Secret, configuration, and what they are for."""
+
+    secret: str
+    configuration: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WebhookSettings:
-    """Everything azwi-webhook is told; an address of None is not served, empty `accounts` mean an API server."""
+    """Everything azwi-webhook is told.
+
+    An address of None is not served, empty `accounts` mean an API server. `own` is None where certificates are
+    somebody else's. `namespace` and `replica` are our Pod's.
+    """
 
     listen: Address
     health: Address | None
     metrics: Address | None
     certificates: str
+    own: OwnNames | None
+    namespace: str
+    replica: str
+    lease: str
     tls_min_version: str
+    metrics_by_namespace: bool
+    events: bool
+    pod_check_interval: int
     log_level: str
     accounts: str
     kubeconfig: str
@@ -120,7 +157,14 @@ def read_settings(
         health=flags.address("health-addr"),
         metrics=flags.address("metrics-addr"),
         certificates=flags.text("webhook-cert-dir"),
+        own=flags.own_names(configuration.namespace()),
+        namespace=configuration.namespace(),
+        replica=configuration.replica(),
+        lease=flags.name("lease-name"),
         tls_min_version=flags.tls_version(),
+        metrics_by_namespace=flags.on("metrics-namespace-label"),
+        events=flags.on("events"),
+        pod_check_interval=flags.number("pod-check-interval", 0, _MAX_INTERVAL),
         log_level=flags.log_level(),
         accounts=flags.text("service-accounts"),
         kubeconfig=flags.text("kubeconfig"),
@@ -217,6 +261,23 @@ class _Flags:
             return InitPrivilege.PRIVILEGED
         return InitPrivilege.LEGACY if self.on("proxy-init-legacy") else InitPrivilege.NFT
 
+    def name(self, name: str) -> str:
+        """A name of a Kubernetes object."""
+        value = self._values[name]
+        if not _OBJECT_NAME.fullmatch(value):
+            self._wrong(name, "a name of a Kubernetes object: lower-case letters, digits, - and .")
+        return value
+
+    def own_names(self, namespace: str) -> OwnNames | None:
+        """Where certificates of our own are kept, None where there are none."""
+        names = (self.name("secret-name"), self.name("webhook-config-name"), self.name("service-name"))
+        more = [host for host in self._values["certificate-names"].split(",") if host]
+        if not all(_HOST.fullmatch(host) for host in more):
+            self._wrong("certificate-names", "host names and addresses, separated by commas")
+        if self.on("disable-cert-rotation") or self._values["service-accounts"]:
+            return None
+        return OwnNames(names[0], names[1], (f"{names[2]}.{namespace}.svc", *more))
+
     def resources(self, prefix: str) -> Resources:
         amounts = {name: self._values[f"{prefix}-{name}"] for name in _RESOURCE_NAMES}
         for name, amount in amounts.items():
@@ -259,6 +320,14 @@ class _Configuration:
         except AzwiError as problem:
             self.problems.append(str(problem))
         return default
+
+    def namespace(self) -> str:
+        """The namespace of our Pod."""
+        return self.get(contract.POD_NAMESPACE_VARIABLE) or contract.DEFAULT_NAMESPACE
+
+    def replica(self) -> str:
+        """The name of our Pod; else the machine's, which is the same in a Pod."""
+        return self.get(contract.POD_NAME_VARIABLE) or self.get("HOSTNAME") or contract.WEBHOOK_SERVICE
 
     def tenant_id(self) -> str:
         tenant_id = self.find(contract.TENANT_ID_VARIABLE)

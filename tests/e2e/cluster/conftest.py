@@ -72,8 +72,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 class Webhook:
     """A running azwi-webhook."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, health: int, metrics: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, port: int, health: int, metrics: int) -> None:
         self.process = process
+        self.port = port
         self._log = log
         self._health = health
         self._metrics = metrics
@@ -93,6 +94,11 @@ class Webhook:
             return httpx2.get(f"http://127.0.0.1:{self._health}/readyz", trust_env=False).is_success
         return False
 
+    def wait_until_ready(self) -> None:
+        """Wait; a process that ends instead shows what it said."""
+        wait_until(lambda: self.is_ready() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.output()
+
     def metric(self, name: str) -> float:
         """The value of a series, by name and labels as they are printed."""
         text = httpx2.get(f"http://127.0.0.1:{self._metrics}/metrics", trust_env=False).text
@@ -109,10 +115,10 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 @contextlib.contextmanager
-def running_webhook(cluster: ControlPlane, folder: Path, kubeconfig: Path, *flags: str) -> Iterator[Webhook]:
-    """A webhook that follows the cluster, and that the cluster calls for labelled Pods."""
-    port, health, metrics = free_port(), free_port(), free_port()
-    bundle = Path(write_certificate(folder / "certificates")).read_bytes()
+def started_webhook(folder: Path, kubeconfig: Path, *flags: str, port: int = 0, **more: str) -> Iterator[Webhook]:
+    """A webhook process, maybe not ready yet, with more variables in its environment."""
+    port, health, metrics = port or free_port(), free_port(), free_port()
+    folder.mkdir(exist_ok=True)
     log = folder / "webhook.log"
     argv = [
         str(WEBHOOK),
@@ -120,36 +126,43 @@ def running_webhook(cluster: ControlPlane, folder: Path, kubeconfig: Path, *flag
         f"--port={port}",
         f"--health-addr=127.0.0.1:{health}",
         f"--metrics-addr=127.0.0.1:{metrics}",
-        f"--webhook-cert-dir={folder / 'certificates'}",
         f"--kubeconfig={kubeconfig}",
         *flags,
     ]
-    environment = {"PATH": os.environ["PATH"], "AZURE_TENANT_ID": TENANT, "HOME": str(folder)}
+    environment = {"PATH": os.environ["PATH"], "AZURE_TENANT_ID": TENANT, "HOME": str(folder)} | more
     with (
         log.open("wb") as output,
         subprocess.Popen(argv, env=environment, stdout=output, stderr=subprocess.STDOUT) as process,
     ):
-        webhook = Webhook(process, log, health, metrics)
         try:
-            wait_until(lambda: webhook.is_ready() or process.poll() is not None)
-            assert process.poll() is None, webhook.output()
-            cluster.apply(_configuration(port, bundle))
-            try:
-                yield webhook
-            finally:
-                cluster.kubectl("delete", "mutatingwebhookconfiguration", "azwi")
+            yield Webhook(process, log, port, health, metrics)
         finally:
             process.kill()
 
 
-def _configuration(port: int, bundle: bytes) -> dict[str, Any]:
+@contextlib.contextmanager
+def running_webhook(cluster: ControlPlane, folder: Path, kubeconfig: Path, *flags: str) -> Iterator[Webhook]:
+    """A webhook that follows the cluster, and that the cluster calls for labelled Pods."""
+    certificates = folder / "certificates"
+    bundle = Path(write_certificate(certificates)).read_bytes()
+    own = ("--disable-cert-rotation", f"--webhook-cert-dir={certificates}")
+    with started_webhook(folder, kubeconfig, *own, *flags) as webhook:
+        webhook.wait_until_ready()
+        cluster.apply(configuration("azwi", webhook.port, bundle))
+        try:
+            yield webhook
+        finally:
+            cluster.kubectl("delete", "mutatingwebhookconfiguration", "azwi")
+
+
+def configuration(name: str, port: int, bundle: bytes = b"") -> dict[str, Any]:
     """Both entries: the one that selects labelled Pods, and the one that selects namespaces."""
 
-    def entry(name: str, path: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    def entry(of: str, path: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
         created = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
         client = {"url": f"https://localhost:{port}{path}", "caBundle": base64.b64encode(bundle).decode()}
         return {
-            "name": f"{name}.azure-workload-identity.io",
+            "name": f"{of}.azure-workload-identity.io",
             "admissionReviewVersions": ["v1"],
             "sideEffects": "None",
             "timeoutSeconds": 10,
@@ -163,7 +176,7 @@ def _configuration(port: int, bundle: bytes) -> dict[str, Any]:
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": "azwi"},
+        "metadata": {"name": name},
         "webhooks": [
             entry("mutation", WEBHOOK_PATH, objectSelector=labelled, failurePolicy="Fail"),
             entry("annotated", ANNOTATED_WEBHOOK_PATH, namespaceSelector=namespaces, failurePolicy="Ignore"),

@@ -1,0 +1,240 @@
+"""Certificates of our own: served from a Secret by every replica, kept in order by the one that leads (D 21)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from azwi.cluster.api import FIELD_MANAGER, MERGE_PATCH, STRATEGIC_PATCH, JsonObject, request
+from azwi.cluster.feed import Feed, Watched
+from azwi.errors import AzwiError, ClusterError
+from azwi.log import logger
+from azwi.webhook.certificates.clerk import Question, Reply, ask
+from azwi.webhook.certificates.expiry import Expiry
+from azwi.webhook.certificates.tls import load_pair_bytes, make_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    import httpx2
+
+_AUTHORITY: Final = "ca.crt"
+_CERTIFICATE: Final = "tls.crt"
+_KEY: Final = "tls.key"
+_RETRY: Final = 5.0  # seconds after a step that failed
+_CONFLICT: Final = 409
+_CERT_MANAGER: Final = "cert-manager.io/"
+
+log = logger("certificates")
+
+
+class Mirror:
+    """One object of the cluster as it was last seen. A `Sink`; `changed` is called on every change."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self.document: JsonObject | None = None
+        self._changed = changed
+
+    def replace(self, found: list[JsonObject]) -> None:
+        """It, or nothing where there is none."""
+        self._set(found[0] if found else None)
+
+    def put(self, found: JsonObject) -> None:
+        """It has changed."""
+        self._set(found)
+
+    def remove(self, _: JsonObject) -> None:
+        """It is gone."""
+        self._set(None)
+
+    def _set(self, document: JsonObject | None) -> None:
+        self.document = document
+        self._changed()
+
+    @property
+    def version(self) -> str:
+        """Its resourceVersion; empty where there is none."""
+        return str(((self.document or {}).get("metadata") or {}).get("resourceVersion", ""))
+
+
+class OwnCertificates:
+    """A TLS context that follows the Secret, and what the leader does about Secret and configuration.
+
+    Args:
+        client: The connection.
+        namespace: Of the Secret.
+        secret: Its name; it must exist, and may be empty.
+        configuration: Name of the MutatingWebhookConfiguration, all of whose entries are ours.
+        names: What API servers call us by.
+        min_version: Of TLS, `1.0` to `1.3`.
+    """
+
+    def __init__(
+        self,
+        client: httpx2.AsyncClient,
+        namespace: str,
+        secret: str,
+        configuration: str,
+        names: Sequence[str],
+        min_version: str,
+    ) -> None:
+        self.context = make_context(min_version)
+        self.expiry = Expiry()
+        self.writes = 0  # of caBundles
+        self.trusted = asyncio.Event()  # a certificate is loaded, and every entry trusted it at least once
+        self._client = client
+        self._names = list(names)
+        self._loaded: tuple[bytes, bytes] = (b"", b"")
+        self._wake = asyncio.Event()
+        self._bundles: list[bytes] = []
+        self._bundles_at = 0.0
+        self._secret = Mirror(self._secret_changed)
+        self._configuration = Mirror(self._configuration_changed)
+        self._secret_path = f"/api/v1/namespaces/{namespace}/secrets"
+        self._configuration_path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+        self._secret_name = secret
+        self._configuration_name = configuration
+        self._feeds = [
+            _follow(client, "the certificate's Secret", self._secret_path, secret, self._secret),
+            _follow(client, "the webhook configuration", self._configuration_path, configuration, self._configuration),
+        ]
+
+    def tasks(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """What every replica runs besides `expiry`."""
+        return [feed.run for feed in self._feeds]
+
+    def refresh(self) -> None:
+        """Nothing to do: the feeds keep the certificate up to date."""
+
+    async def lead(self) -> None:
+        """Keep Secret and configuration in order until cancelled; for one replica at a time."""
+        for feed in self._feeds:
+            await feed.synced.wait()
+        while True:
+            self._wake.clear()
+            try:
+                wait = await self._step()
+            except ClusterError as problem:
+                if problem.status != _CONFLICT:  # a conflict: what we know is old, and the newer is on its way
+                    log.error("certificates cannot be kept", extra={"fields": {"problem": str(problem)}})  # noqa: TRY400
+                wait = _RETRY
+            try:
+                await asyncio.wait_for(self._wake.wait(), wait)
+            except TimeoutError:
+                continue
+
+    # --- What the feeds say -----------------------------------------------------------------------------
+
+    def _secret_changed(self) -> None:
+        self._wake.set()
+        data = self._data()
+        pair = (data.get(_CERTIFICATE, b""), data.get(_KEY, b""))
+        if all(pair) and pair != self._loaded:
+            try:
+                load_pair_bytes(self.context, *pair)
+            except AzwiError as problem:
+                fields = {"secret": self._secret_name, "problem": str(problem)}
+                log.error("the certificate cannot be served, the one before stays", extra={"fields": fields})  # noqa: TRY400
+            else:
+                self._loaded = pair
+                self.expiry.follow(pair[0])
+                log.info("certificate loaded", extra={"fields": {"secret": self._secret_name}})
+        self._look_for_trust()
+
+    def _configuration_changed(self) -> None:
+        self._wake.set()
+        bundles = [_decode(_client_config(entry).get("caBundle")) for entry in self._entries()]
+        if bundles != self._bundles:
+            self._bundles = bundles
+            self._bundles_at = asyncio.get_running_loop().time()
+        self._look_for_trust()
+
+    def _look_for_trust(self) -> None:
+        """Whether API servers trust what is served, as far as the configuration says."""
+        authority = self._data().get(_AUTHORITY, b"").strip()
+        if self._loaded[0] and authority and self._bundles and all(authority in bundle for bundle in self._bundles):
+            self.trusted.set()
+
+    # --- What the leader does ---------------------------------------------------------------------------
+
+    async def _step(self) -> float:
+        """Do what is next; gives the seconds after which to look again."""
+        metadata = (self._secret.document or {}).get("metadata") or {}
+        if self._secret.document is None:
+            log.error("the certificate's Secret is missing, create it empty", extra={"fields": self._named()})
+            return _RETRY
+        if any(name.startswith(_CERT_MANAGER) for name in metadata.get("annotations") or {}):
+            log.error("the Secret is cert-manager's: use --disable-cert-rotation", extra={"fields": self._named()})
+            return _RETRY
+        settled = asyncio.get_running_loop().time() - self._bundles_at
+        reply = await ask(Question(b"", self._data(), self._bundles, settled, self._names))
+        self.expiry.ends |= reply.expiry
+        if reply.secret:
+            await self._write_secret(reply)
+        if reply.bundle is not None:
+            await self._write_bundles(reply.bundle)
+        if reply.why:
+            log.info("certificates kept", extra={"fields": {"step": reply.why, **self._named()}})
+        return max(reply.wait, 1.0)
+
+    async def _write_secret(self, reply: Reply) -> None:
+        """Write members as long as the Secret is what we have seen."""
+        data = {name: None if value is None else _encode(value) for name, value in reply.secret.items()}
+        document = {"metadata": {"resourceVersion": self._secret.version}, "data": data}
+        await self._patch(f"{self._secret_path}/{self._secret_name}", document, MERGE_PATCH)
+
+    async def _write_bundles(self, bundle: bytes) -> None:
+        """Write the caBundle of every entry that has another, and nothing else (K3).
+
+        Entries are merged by name. With the resourceVersion no entry that was removed meanwhile comes back.
+        """
+        wanted = [
+            {"name": entry["name"], "clientConfig": {"caBundle": _encode(bundle)}}
+            for entry, found in zip(self._entries(), self._bundles, strict=True)
+            if found != bundle
+        ]
+        if not wanted:
+            return
+        document = {"metadata": {"resourceVersion": self._configuration.version}, "webhooks": wanted}
+        await self._patch(f"{self._configuration_path}/{self._configuration_name}", document, STRATEGIC_PATCH)
+        self.writes += 1
+
+    async def _patch(self, path: str, document: JsonObject, kind: str) -> None:
+        await request(self._client, "PATCH", path, document, query={"fieldManager": FIELD_MANAGER}, content_type=kind)
+
+    # --- Parts of the documents -------------------------------------------------------------------------
+
+    def _data(self) -> dict[str, bytes]:
+        data = (self._secret.document or {}).get("data") or {}
+        return {name: _decode(value) for name, value in data.items()}
+
+    def _entries(self) -> list[JsonObject]:
+        return list((self._configuration.document or {}).get("webhooks") or [])
+
+    def _named(self) -> dict[str, str]:
+        return {"secret": self._secret_name, "configuration": self._configuration_name}
+
+
+def _follow(client: httpx2.AsyncClient, what: str, path: str, name: str, sink: Mirror) -> Feed[JsonObject]:
+    query = {"fieldSelector": f"metadata.name={name}"}
+    return Feed(client, Watched(what, path, lambda raw: msgspec.json.decode(raw, type=dict), query), sink)
+
+
+def _client_config(entry: JsonObject) -> JsonObject:
+    return entry.get("clientConfig") or {}
+
+
+def _encode(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _decode(value: object) -> bytes:
+    """What base64 text holds; nothing for what is none."""
+    try:
+        return base64.b64decode(value) if isinstance(value, str) else b""
+    except binascii.Error:
+        return b""
