@@ -40,7 +40,7 @@ class Metrics:
     """
 
     def __init__(self, *, by_namespace: bool = True) -> None:
-        disable_created_metrics()  # one more series for each, which nobody asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, which nobody asks for
         self._registry = CollectorRegistry()
         self._by_namespace = by_namespace
         self._latency = Histogram(

@@ -6,7 +6,9 @@ import base64
 import contextlib
 import json
 import socket
+import ssl
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +55,18 @@ class ControlPlane:
             "client-key-data": _encode(leaf.private_key_pem.bytes()),
         }
         return self.write_config(name, user_data)
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """An administrator's, for clients of another kind than kubectl."""
+        user = yaml.safe_load(self.kubeconfig.read_text())["users"][0]["user"]
+        cluster = yaml.safe_load(self.kubeconfig.read_text())["clusters"][0]["cluster"]
+        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+        with tempfile.NamedTemporaryFile(dir=self.folder) as pair:
+            pair.write(base64.b64decode(user["client-certificate-data"]))
+            pair.write(base64.b64decode(user["client-key-data"]))
+            pair.flush()
+            context.load_cert_chain(pair.name)
+        return context
 
     def write_config(self, name: str, user: dict[str, Any]) -> Path:
         """A kubeconfig with that user."""

@@ -5,12 +5,19 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from balancer import balancing
 from conftest import CLIENT, account, configuration, pod, started_webhook, variables, wait_until
 from controlplane import free_port
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+from load import pod_load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,3 +123,152 @@ def test_the_first_start(installation: Installation) -> None:
         told = webhook.metric('azwi_certificate_expiry_timestamp_seconds{certificate="leaf"}')
         assert leaf.not_valid_after_utc.timestamp() == told
         assert "PRIVATE" not in webhook.output()
+
+
+def test_a_bundle_that_somebody_changed_is_mended(installation: Installation) -> None:
+    """Within seconds, and only the bundle: what else was changed in the same moment stays."""
+    with installation.replica() as webhook:
+        webhook.wait_until_ready()
+        changes = [
+            {"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": ""},
+            {"op": "replace", "path": "/webhooks/1/timeoutSeconds", "value": 7},
+        ]
+        patch = ["patch", "mutatingwebhookconfiguration", installation.name, "--type=json", "-p"]
+        installation.cluster.kubectl(*patch, json.dumps(changes))
+        authority = installation.secret()["ca.crt"]
+        wait_until(lambda: installation.bundles() == [authority] * 2, 10)
+        assert 7 == installation.configuration()["webhooks"][1]["timeoutSeconds"]
+        wait_until(installation.admit, 10)
+        wait_until(lambda: webhook.metric("azwi_ca_bundle_writes_total") == 2, 5)
+
+
+def test_an_entry_that_is_added_is_trusted_too(installation: Installation) -> None:
+    """As by an upgrade of the chart that switches the second entry on."""
+    with installation.replica() as webhook:
+        webhook.wait_until_ready()
+        third = installation.configuration()["webhooks"][0] | {"name": "third.azure-workload-identity.io"}
+        del third["clientConfig"]["caBundle"]
+        patch = ["patch", "mutatingwebhookconfiguration", installation.name, "--type=json", "-p"]
+        installation.cluster.kubectl(*patch, json.dumps([{"op": "add", "path": "/webhooks/-", "value": third}]))
+        authority = installation.secret()["ca.crt"]
+        wait_until(lambda: installation.bundles() == [authority] * 3, 10)
+
+
+def test_another_replica_takes_over(installation: Installation) -> None:
+    """The leader is killed: the other one, which serves the same certificate, mends what is damaged from then on."""
+    with contextlib.ExitStack() as stack:
+        replicas = [stack.enter_context(installation.replica(port=port)) for port in (0, free_port())]
+        for replica in replicas:
+            replica.wait_until_ready()
+        wait_until(lambda: sum(replica.metric("azwi_leader") for replica in replicas) == 1, 10)
+        leader, other = sorted(replicas, key=lambda replica: -replica.metric("azwi_leader"))
+        leader.process.kill()
+        patch = ["patch", "mutatingwebhookconfiguration", installation.name, "--type=json", "-p"]
+        damage = [{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": ""}]
+        installation.cluster.kubectl(*patch, json.dumps(damage))
+        authority = installation.secret()["ca.crt"]
+        wait_until(lambda: installation.bundles() == [authority] * 2, 40)
+        assert 1 == other.metric("azwi_leader")
+        assert other.is_ready()
+
+
+def test_a_leader_that_ends_hands_over(installation: Installation) -> None:
+    """At SIGTERM the lease is given up, so that nobody waits for it to run out."""
+    with installation.replica("--shutdown-delay=0") as webhook:
+        webhook.wait_until_ready()
+        webhook.process.terminate()
+        assert 0 == webhook.process.wait(20)
+    lease = installation.cluster.get("lease", installation.name, "-n", installation.name)
+    assert not lease["spec"].get("holderIdentity")
+    assert "Traceback" not in webhook.output()
+
+
+@pytest.mark.parametrize("of", ["the reference", "our own"])
+def test_rotation_while_pods_are_created(of: str, installation: Installation) -> None:
+    """Authority and leaf are replaced while fifty Pods a second come in: each is admitted, and gets its identity."""
+    old = near_its_end(installation.name, rsa.generate_private_key(65537, 2048) if of == "the reference" else None)
+    data = {name: base64.b64encode(value).decode() for name, value in old.items()}
+    patch = ["patch", "secret", installation.name, "-n", installation.name, "-p", json.dumps({"data": data})]
+    installation.cluster.kubectl(*patch)
+    with installation.replica() as webhook:
+        webhook.wait_until_ready()
+        with pod_load(installation.cluster, installation.name, 50) as load:
+            wait_until(lambda: installation.secret()["tls.crt"] != old["tls.crt"], 120)
+            time.sleep(5)
+        assert [] == load.failures
+        assert load.injected > 50 * 30
+        secret = installation.secret()
+        assert isinstance(x509.load_pem_x509_certificate(secret["ca.crt"]).public_key(), ec.EllipticCurvePublicKey)
+        assert {"ca.crt", "ca.key", "tls.crt", "tls.key", "previous-ca.crt", "previous-tls.crt"} == set(secret)
+        for bundle in installation.bundles():
+            assert {secret["ca.crt"].strip(), old["ca.crt"].strip()} == set(split(bundle))
+        steps = [line["step"] for line in webhook.said() if line["message"] == "certificates kept"]
+        assert ["prepare", "trust", "replace"] == steps[:3]
+        assert "PRIVATE" not in webhook.output()
+
+
+def test_a_rollout_under_load(installation: Installation) -> None:
+    """Two replicas are replaced one after the other behind one address, as a Deployment would: nothing is lost."""
+    with balancing(installation.port) as balancer, contextlib.ExitStack() as stack:
+
+        def start() -> Webhook:
+            webhook = stack.enter_context(installation.replica("--shutdown-delay=5", port=free_port()))
+            webhook.wait_until_ready()
+            balancer.add(webhook)
+            return webhook
+
+        old = [start(), start()]
+        time.sleep(1.5)  # the balancer has seen them
+        with pod_load(installation.cluster, installation.name, 50) as load:
+            time.sleep(2)
+            for webhook in old:
+                start()
+                webhook.process.terminate()
+                assert 0 == webhook.process.wait(30)
+            time.sleep(2)
+        assert [] == load.failures
+        assert load.injected > 100
+
+
+def near_its_end(namespace: str, key: rsa.RSAPrivateKey | None) -> dict[str, bytes]:
+    """A Secret whose authority has a month to live; RSA and PKCS#1 as the Go original's, or EC as ours."""
+    keys: list[Any] = [key or ec.generate_private_key(ec.SECP256R1())]
+    keys.append(rsa.generate_private_key(65537, 2048) if key else ec.generate_private_key(ec.SECP256R1()))
+    start, end = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(days=30)
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "azure-workload-identity-ca")])
+
+    def build(subject: x509.Name, of: Any) -> x509.CertificateBuilder:  # noqa: ANN401
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(of.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(start)
+            .not_valid_after(end)
+        )
+
+    constraints = x509.BasicConstraints(ca=True, path_length=None)
+    authority = build(issuer, keys[0]).add_extension(constraints, critical=True).sign(keys[0], hashes.SHA256())
+    names = ("localhost", f"azure-wi-webhook-webhook-service.{namespace}.svc")
+    alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "webhook")])
+    leaf = build(subject, keys[1]).add_extension(alternatives, critical=False).sign(keys[0], hashes.SHA256())
+
+    def pem(of: Any) -> bytes:  # noqa: ANN401
+        form = serialization.PrivateFormat.TraditionalOpenSSL
+        found: bytes = of.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+        return found
+
+    return {
+        "ca.crt": authority.public_bytes(serialization.Encoding.PEM),
+        "ca.key": pem(keys[0]),
+        "tls.crt": leaf.public_bytes(serialization.Encoding.PEM),
+        "tls.key": pem(keys[1]),
+    }
+
+
+def split(bundle: bytes) -> list[bytes]:
+    """The certificates of a bundle."""
+    end = b"-----END CERTIFICATE-----"
+    return [part.strip() + b"\n" + end for part in bundle.split(end) if part.strip()]
