@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,7 +63,9 @@ class Cluster:
         if settings.pod_check_interval:
             tenant_id, interval = settings.admission.tenant_id, settings.pod_check_interval
             self._survey = Survey(client, self.accounts, tenant_id, interval, self.events)
-        self._election = Election(client, settings.namespace, settings.lease, settings.replica)
+        # A container that was started anew must not take itself for the one that was killed.
+        identity = f"{settings.replica}_{uuid.uuid4().hex[:8]}"
+        self._election = Election(client, settings.namespace, settings.lease, identity)
 
     def report(self, metrics: Metrics) -> None:
         """Tell the metrics how the cluster is followed."""

@@ -127,9 +127,11 @@ def started_webhook(folder: Path, kubeconfig: Path, *flags: str, port: int = 0, 
         f"--health-addr=127.0.0.1:{health}",
         f"--metrics-addr=127.0.0.1:{metrics}",
         f"--kubeconfig={kubeconfig}",
+        f"--lease-name=azwi-{port}",
         *flags,
     ]
-    environment = {"PATH": os.environ["PATH"], "AZURE_TENANT_ID": TENANT, "HOME": str(folder)} | more
+    environment = {"PATH": os.environ["PATH"], "AZURE_TENANT_ID": TENANT, "HOME": str(folder)}
+    environment |= {"POD_NAMESPACE": "default", **more}
     with (
         log.open("wb") as output,
         subprocess.Popen(argv, env=environment, stdout=output, stderr=subprocess.STDOUT) as process,

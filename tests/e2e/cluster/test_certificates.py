@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from balancer import balancing
 from conftest import CLIENT, account, configuration, pod, started_webhook, variables, wait_until
 from controlplane import free_port
 from cryptography import x509
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from load import pod_load
+from relay import service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,16 +209,15 @@ def test_rotation_while_pods_are_created(of: str, installation: Installation) ->
 
 def test_a_rollout_under_load(installation: Installation) -> None:
     """Two replicas are replaced one after the other behind one address, as a Deployment would: nothing is lost."""
-    with balancing(installation.port) as balancer, contextlib.ExitStack() as stack:
+    with service(installation.port) as replicas, contextlib.ExitStack() as stack:
 
         def start() -> Webhook:
             webhook = stack.enter_context(installation.replica("--shutdown-delay=5", port=free_port()))
             webhook.wait_until_ready()
-            balancer.add(webhook)
+            replicas.add(webhook)
             return webhook
 
         old = [start(), start()]
-        time.sleep(1.5)  # the balancer has seen them
         with pod_load(installation.cluster, installation.name, 50) as load:
             time.sleep(2)
             for webhook in old:

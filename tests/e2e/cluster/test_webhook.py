@@ -9,9 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import CLIENT, TENANT, account, pod, spec, variables, wait_until
+from conftest import CLIENT, TENANT, account, pod, spec, started_webhook, variables, wait_until
+from load import pod_load
+from other import CONTAINER, other_webhook
+from relay import line
+
+from azwi.local.stage import write_certificate
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Webhook
     from controlplane import ControlPlane
 
@@ -82,13 +89,13 @@ def test_changes_are_followed(cluster: ControlPlane, webhook: Webhook, name: str
 
 
 def test_an_account_of_the_same_instant_is_never_missed(cluster: ControlPlane, webhook: Webhook, name: str) -> None:
-    """Account and Pod in one call, a hundred times, several at once: each Pod has its identity."""
+    """Account and Pod in one call, two hundred times, several at once: each Pod has its identity."""
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda n: cluster.apply(account(f"{name}-{n}"), pod(f"{name}-{n}", f"{name}-{n}")), range(100)))
+        list(pool.map(lambda n: cluster.apply(account(f"{name}-{n}"), pod(f"{name}-{n}", f"{name}-{n}")), range(200)))
 
     items = cluster.get("pods")["items"]
     mine = [item for item in items if item["metadata"]["name"].startswith(name)]
-    assert 100 == len(mine)
+    assert 200 == len(mine)
     assert {CLIENT} == {variables(item).get("AZURE_CLIENT_ID") for item in mine}
     assert webhook.is_ready()
 
@@ -127,3 +134,65 @@ def test_nothing_of_a_pod_or_a_token_is_logged(cluster: ControlPlane, webhook: W
     cluster.apply(account(name), marked)
     assert secret not in webhook.output()
     assert "eyJ" not in webhook.output()
+
+
+def test_another_webhook_names_the_pod_and_adds_a_container(cluster: ControlPlane, webhook: Webhook, name: str) -> None:
+    """We are called again: every container reads the token, from one volume, and nothing stands there twice."""
+    assert webhook.is_ready()
+    cluster.apply(account(name))
+    made = pod(name, name)
+    made["metadata"] |= {"generateName": f"{name}-", "labels": made["metadata"]["labels"] | {"mesh": name}}
+    del made["metadata"]["name"]
+    made["metadata"]["annotations"] = {"azure.workload.identity/inject-proxy-sidecar": "true"}
+    with other_webhook(cluster, name):
+        cluster.kubectl("create", "-f", "-", text=json.dumps(made))
+    found = cluster.get("pod", f"{name}-renamed")["spec"]
+    assert ["azwi-proxy-init", "azwi-proxy"] == [container["name"] for container in found["initContainers"]]
+    assert [CONTAINER, "app"] == [container["name"] for container in found["containers"]]
+    assert 1 == [volume["name"] for volume in found["volumes"]].count("azure-workload-identity-reserved-token")
+    for container in (*found["containers"], found["initContainers"][1]):
+        names = [variable["name"] for variable in container["env"]]
+        assert 1 == names.count("AZURE_FEDERATED_TOKEN_FILE")
+        paths = [mount["mountPath"] for mount in container["volumeMounts"]]
+        assert 1 == paths.count("/var/run/secrets/azure/wi")
+
+
+def test_a_burst(cluster: ControlPlane, webhook: Webhook, name: str) -> None:
+    """As many Pods as the API server takes for twenty seconds: each is admitted, and no probe waits for a second."""
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    cluster.apply(space)
+    cluster.wait_for("get", "serviceaccount/default", "-n", name)
+    orders = account("orders")
+    orders["metadata"]["namespace"] = name
+    cluster.apply(orders)
+    probes: list[float] = []
+    with pod_load(cluster, name, 500, workers=16) as load:
+        begun = time.monotonic()
+        while (now := time.monotonic()) < begun + 20:
+            assert webhook.is_ready()
+            probes.append(time.monotonic() - now)
+            time.sleep(0.2)
+    assert [] == load.failures
+    assert load.injected > 20 * 20
+    assert max(probes) < 1
+    latencies = sorted(load.latencies)
+    print(  # noqa: T201  # the figure of this run
+        f"{load.injected / 20:.0f} Pods/s, creation p50 {latencies[len(latencies) // 2]:.3f} s, "
+        f"p99 {latencies[len(latencies) * 99 // 100]:.3f} s, slowest probe {max(probes):.3f} s"
+    )
+
+
+def test_a_watch_that_is_cut(cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+    """Every connection to the API server breaks, and none is taken: what changed meanwhile is known afterwards."""
+    with line(cluster.url, cluster.kubeconfig, tmp_path) as way:
+        certificates = ("--disable-cert-rotation", f"--webhook-cert-dir={tmp_path / 'certificates'}")
+        write_certificate(tmp_path / "certificates")
+        with started_webhook(tmp_path / "webhook", way.kubeconfig, *certificates) as cut:
+            cut.wait_until_ready()
+            way.cut()
+            cluster.apply(account(name))
+            wait_until(lambda: cut.metric("azwi_service_account_watch_restarts_total") >= 1)
+            assert cut.is_ready()
+            known = cut.metric("azwi_service_accounts")
+            way.mend()
+            wait_until(lambda: cut.metric("azwi_service_accounts") == known + 1, 60)
