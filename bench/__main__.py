@@ -16,7 +16,7 @@ def main() -> int:
     for room in (command, webhook, proxy):
         for figure in room.measure():
             print(figure.line(), flush=True)
-            over = over or bool(figure.bound and figure.value > figure.bound)
+            over = over or figure.over
     return int(over)
 
 

@@ -11,7 +11,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number beside its bound; `bound` 0 means that it is only told."""
+    """One measured number beside its bound: at most that, or at least where it is negative; 0 only tells."""
 
     name: str
     value: float
@@ -19,10 +19,15 @@ class Figure:
     bound: float
     method: str
 
+    @property
+    def over(self) -> bool:
+        """Whether the bound is not kept."""
+        return bool(self.bound) and (self.value < -self.bound if self.bound < 0 else self.value > self.bound)
+
     def line(self) -> str:
         """The figure as one row."""
-        verdict = "" if not self.bound else ("ok" if self.value <= self.bound else "OVER")
-        bound = f"{self.bound:g}" if self.bound else "-"
+        verdict = "" if not self.bound else ("OVER" if self.over else "ok")
+        bound = f"{abs(self.bound):g}" if self.bound else "-"
         return f"{self.name:<52}{self.value:>9.1f} {self.unit:<4}{bound:>8} {verdict:<5} {self.method}"
 
 

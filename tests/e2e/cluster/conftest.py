@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+import trustme
 from controlplane import BUILD, ControlPlane, free_port
+from kube import Cluster
 
 from azwi.contract import ANNOTATED_NAMESPACE_LABEL, ANNOTATED_WEBHOOK_PATH, WEBHOOK_PATH
-from azwi.local.stage import write_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,10 +63,17 @@ def name() -> str:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A real API server with its controllers."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real API server with its controllers: the one that KUBECONFIG names, else one of our own.
+
+    AZWI_E2E_ADDRESS is the host name or address by which the named one reaches this machine.
+    """
+    folder = tmp_path_factory.mktemp("cluster")
+    if given := os.environ.get("KUBECONFIG"):
+        yield Cluster(folder, "kubectl", Path(given), os.environ.get("AZWI_E2E_ADDRESS", "localhost"))
+        return
     program = subprocess.run(["/bin/sh", BUILD], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    with ControlPlane(tmp_path_factory.mktemp("cluster"), program).running() as running:
+    with ControlPlane(folder, program).running() as running:
         yield running
 
 
@@ -106,6 +114,16 @@ class Webhook:
         return float(found[0].rpartition(" ")[2]) if found else 0.0
 
 
+def write_pair(folder: Path, name: str) -> bytes:
+    """Write tls.crt and tls.key for a host name or address; gives the PEM of their authority."""
+    folder.mkdir()
+    authority = trustme.CA()
+    pair = authority.issue_cert(name, "localhost")
+    pair.private_key_pem.write_to_path(str(folder / "tls.key"))
+    pair.cert_chain_pems[0].write_to_path(str(folder / "tls.crt"))
+    return authority.cert_pem.bytes()
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait, for at most so long."""
     deadline = time.monotonic() + seconds
@@ -115,14 +133,16 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 @contextlib.contextmanager
-def started_webhook(folder: Path, kubeconfig: Path, *flags: str, port: int = 0, **more: str) -> Iterator[Webhook]:
+def started_webhook(
+    cluster: Cluster, folder: Path, kubeconfig: Path, *flags: str, port: int = 0, **more: str
+) -> Iterator[Webhook]:
     """A webhook process, maybe not ready yet, with more variables in its environment."""
     port, health, metrics = port or free_port(), free_port(), free_port()
     folder.mkdir(exist_ok=True)
     log = folder / "webhook.log"
     argv = [
         str(WEBHOOK),
-        "--bind-address=127.0.0.1",
+        f"--bind-address={'127.0.0.1' if cluster.address == 'localhost' else ''}",
         f"--port={port}",
         f"--health-addr=127.0.0.1:{health}",
         f"--metrics-addr=127.0.0.1:{metrics}",
@@ -143,26 +163,26 @@ def started_webhook(folder: Path, kubeconfig: Path, *flags: str, port: int = 0, 
 
 
 @contextlib.contextmanager
-def running_webhook(cluster: ControlPlane, folder: Path, kubeconfig: Path, *flags: str) -> Iterator[Webhook]:
+def running_webhook(cluster: Cluster, folder: Path, kubeconfig: Path, *flags: str) -> Iterator[Webhook]:
     """A webhook that follows the cluster, and that the cluster calls for labelled Pods."""
     certificates = folder / "certificates"
-    bundle = Path(write_certificate(certificates)).read_bytes()
+    bundle = write_pair(certificates, cluster.address)
     own = ("--disable-cert-rotation", f"--webhook-cert-dir={certificates}")
-    with started_webhook(folder, kubeconfig, *own, *flags) as webhook:
+    with started_webhook(cluster, folder, kubeconfig, *own, *flags) as webhook:
         webhook.wait_until_ready()
-        cluster.apply(configuration("azwi", webhook.port, bundle))
+        cluster.apply(configuration("azwi", cluster.address, webhook.port, bundle))
         try:
             yield webhook
         finally:
             cluster.kubectl("delete", "mutatingwebhookconfiguration", "azwi")
 
 
-def configuration(name: str, port: int, bundle: bytes = b"") -> dict[str, Any]:
+def configuration(name: str, host: str, port: int, bundle: bytes = b"") -> dict[str, Any]:
     """Both entries: the one that selects labelled Pods, and the one that selects namespaces."""
 
     def entry(of: str, path: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
         created = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
-        client = {"url": f"https://localhost:{port}{path}", "caBundle": base64.b64encode(bundle).decode()}
+        client = {"url": f"https://{host}:{port}{path}", "caBundle": base64.b64encode(bundle).decode()}
         return {
             "name": f"{of}.azure-workload-identity.io",
             "admissionReviewVersions": ["v1"],
@@ -187,7 +207,7 @@ def configuration(name: str, port: int, bundle: bytes = b"") -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def webhook(cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
+def webhook(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
     """A webhook with an administrator's kubeconfig."""
     with running_webhook(cluster, tmp_path_factory.mktemp("webhook"), cluster.kubeconfig, "--log-level=debug") as found:
         yield found

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import socket
-import ssl
 import subprocess
-import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trustme
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from kube import Cluster, render_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUILD = Path(__file__).parents[1] / "kubernetes" / "build.sh"
-READY = 60.0  # seconds
 
 
 def free_port() -> int:
@@ -33,54 +29,32 @@ def free_port() -> int:
         return port
 
 
-class ControlPlane:
-    """A running control plane; `kubeconfig` is an administrator's."""
+class ControlPlane(Cluster):
+    """A control plane that is started and ended here."""
+
+    owned = True
 
     def __init__(self, folder: Path, program: str) -> None:
-        self.folder = folder
         self._program = program
         self._etcd, self._api, self._peer = free_port(), free_port(), free_port()
-        self.url = f"https://127.0.0.1:{self._api}"
-        self.ca = trustme.CA()
-        self.ca_file = folder / "ca.crt"
-        self.ca.cert_pem.write_to_path(str(self.ca_file))
-        self.kubeconfig = self.write_kubeconfig("admin", "admin", "system:masters")
-        self._api_server: subprocess.Popen[bytes] | None = None
+        self._ca = trustme.CA()
+        self._ca_file = folder / "ca.crt"
+        self._ca.cert_pem.write_to_path(str(self._ca_file))
+        self.folder = folder
+        admin = self._write_kubeconfig("admin", "admin")
+        super().__init__(folder, f"{program} kubectl", admin, "localhost")
 
-    def write_kubeconfig(self, name: str, user: str, group: str) -> Path:
-        """A kubeconfig with a client certificate of that user and group."""
-        leaf = self.ca.issue_cert(f"{name}.invalid", common_name=user, organization_name=group)
+    def _write_kubeconfig(self, name: str, user: str) -> Path:
+        """A kubeconfig with a client certificate of that user, who may do everything."""
+        leaf = self._ca.issue_cert(f"{name}.invalid", common_name=user, organization_name="system:masters")
         user_data = {
             "client-certificate-data": _encode(leaf.cert_chain_pems[0].bytes()),
             "client-key-data": _encode(leaf.private_key_pem.bytes()),
         }
-        return self.write_config(name, user_data)
-
-    def ssl_context(self) -> ssl.SSLContext:
-        """An administrator's, for clients of another kind than kubectl."""
-        user = yaml.safe_load(self.kubeconfig.read_text())["users"][0]["user"]
-        cluster = yaml.safe_load(self.kubeconfig.read_text())["clusters"][0]["cluster"]
-        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
-        with tempfile.NamedTemporaryFile(dir=self.folder) as pair:
-            pair.write(base64.b64decode(user["client-certificate-data"]))
-            pair.write(base64.b64decode(user["client-key-data"]))
-            pair.flush()
-            context.load_cert_chain(pair.name)
-        return context
-
-    def write_config(self, name: str, user: dict[str, Any]) -> Path:
-        """A kubeconfig with that user."""
-        cluster = {"server": self.url, "certificate-authority-data": _encode(self.ca.cert_pem.bytes())}
+        server = f"https://127.0.0.1:{self._api}"
+        cluster = {"server": server, "certificate-authority-data": _encode(self._ca.cert_pem.bytes())}
         path = self.folder / f"{name}.kubeconfig"
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "lab", "cluster": cluster}],
-            "users": [{"name": "user", "user": user}],
-            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "user"}}],
-            "current-context": "lab",
-        }
-        path.write_text(yaml.safe_dump(document))
+        path.write_text(yaml.safe_dump(render_config(cluster, user_data)))
         return path
 
     @contextlib.contextmanager
@@ -105,7 +79,7 @@ class ControlPlane:
             self._write_keys()
             self.start_api_server()
             stack.callback(self.stop_api_server)
-            manager = self.write_kubeconfig("manager", "system:kube-controller-manager", "system:masters")
+            manager = self._write_kubeconfig("manager", "system:kube-controller-manager")
             stack.enter_context(
                 self._process(
                     "kube-controller-manager",
@@ -115,7 +89,7 @@ class ControlPlane:
                     "--kube-api-qps=200",
                     "--kube-api-burst=400",
                     f"--service-account-private-key-file={self.folder / 'sa.key'}",
-                    f"--root-ca-file={self.ca_file}",
+                    f"--root-ca-file={self._ca_file}",
                     f"--flex-volume-plugin-dir={self.folder / 'plugins'}",
                 )
             )
@@ -136,12 +110,12 @@ class ControlPlane:
             "--service-cluster-ip-range=10.96.0.0/16",
             f"--tls-cert-file={folder / 'api.crt'}",
             f"--tls-private-key-file={folder / 'api.key'}",
-            f"--client-ca-file={self.ca_file}",
+            f"--client-ca-file={self._ca_file}",
             "--authorization-mode=RBAC",
             "--service-account-issuer=https://issuer.invalid",
             f"--service-account-key-file={folder / 'sa.pub'}",
             f"--service-account-signing-key-file={folder / 'sa.key'}",
-            f"--service-account-jwks-uri={self.url}/openid/v1/jwks",
+            f"--service-account-jwks-uri=https://127.0.0.1:{self._api}/openid/v1/jwks",
             "--profiling=false",
             "--shutdown-delay-duration=0s",
         ]
@@ -155,31 +129,8 @@ class ControlPlane:
             self._api_server.kill()
             self._api_server.wait()
 
-    def kubectl(self, *arguments: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run kubectl as administrator."""
-        command = [self._program, "kubectl", f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.folder / 'cache'}"]
-        return subprocess.run(
-            [*command, *arguments], input=text, capture_output=True, text=True, timeout=60, check=check
-        )
-
-    def apply(self, *documents: dict[str, Any]) -> None:
-        """Create objects."""
-        self.kubectl("create", "-f", "-", text="\n---\n".join(json.dumps(document) for document in documents))
-
-    def get(self, *arguments: str) -> dict[str, Any]:
-        """One object."""
-        found: dict[str, Any] = json.loads(self.kubectl("get", "-o", "json", *arguments).stdout)
-        return found
-
-    def wait_for(self, *arguments: str) -> None:
-        """Repeat a kubectl command until it succeeds."""
-        deadline = time.monotonic() + READY
-        while (run := self.kubectl(*arguments, check=False)).returncode:
-            assert time.monotonic() < deadline, run.stderr
-            time.sleep(0.1)
-
     def _write_keys(self) -> None:
-        served = self.ca.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc")
+        served = self._ca.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc")
         served.private_key_pem.write_to_path(str(self.folder / "api.key"))
         served.cert_chain_pems[0].write_to_path(str(self.folder / "api.crt"))
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

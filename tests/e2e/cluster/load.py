@@ -16,7 +16,7 @@ from azwi.contract import VOLUME_NAME
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from controlplane import ControlPlane
+    from kube import Cluster
 
 
 class PodLoad:
@@ -30,7 +30,7 @@ class PodLoad:
         headers: Of each request.
     """
 
-    def __init__(self, cluster: ControlPlane, namespace: str, rate: float, workers: int = 8) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, rate: float, workers: int = 8) -> None:
         self._cluster = cluster
         self._path = f"/api/v1/namespaces/{namespace}/pods"
         self._rate = rate
@@ -50,13 +50,7 @@ class PodLoad:
         self._over.set()
 
     async def _run(self) -> None:
-        async with httpx2.AsyncClient(
-            base_url=self._cluster.url,
-            verify=self._cluster.ssl_context(),
-            limits=httpx2.Limits(max_connections=self._workers),
-            timeout=30,
-            trust_env=False,
-        ) as client:
+        async with self._cluster.http(self._workers) as client:
             await asyncio.gather(*(self._work(client) for _ in range(self._workers)))
 
     async def _work(self, client: httpx2.AsyncClient) -> None:
@@ -86,7 +80,7 @@ class PodLoad:
 
 
 @contextlib.contextmanager
-def pod_load(cluster: ControlPlane, namespace: str, rate: float, workers: int = 8) -> Iterator[PodLoad]:
+def pod_load(cluster: Cluster, namespace: str, rate: float, workers: int = 8) -> Iterator[PodLoad]:
     """A load beside what happens inside."""
     load = PodLoad(cluster, namespace, rate, workers)
     thread = threading.Thread(target=load.run)

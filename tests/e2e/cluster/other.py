@@ -15,7 +15,7 @@ import trustme
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from controlplane import ControlPlane
+    from kube import Cluster
 
 CONTAINER = "mesh"
 
@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def other_webhook(cluster: ControlPlane, name: str) -> Iterator[None]:
+def other_webhook(cluster: Cluster, name: str) -> Iterator[None]:
     """One that mutates Pods with the label `mesh: <name>`, called after ours."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

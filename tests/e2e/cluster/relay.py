@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Webhook
+    from kube import Cluster
 
 LOOK = 1.0  # seconds after which a Service knows which of its Pods are ready
 
 
 class Relay:
-    """Forwards connections to the port that `choose` gives; None takes none. Open connections stay where they are."""
+    """Forwards connections to the address that `choose` gives; None takes none. Open ones stay where they are."""
 
-    def __init__(self, choose: Callable[[], int | None]) -> None:
+    def __init__(self, choose: Callable[[], tuple[str, int] | None]) -> None:
         self._choose = choose
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -64,12 +65,12 @@ class Relay:
             await asyncio.wait(others, timeout=5)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        port = self._choose()
-        if port is None:
+        address = self._choose()
+        if address is None:
             writer.close()
             return
         try:
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
+            there_reader, there_writer = await asyncio.open_connection(*address)
         except OSError:
             writer.close()
             return
@@ -101,10 +102,10 @@ class Service:
         self._webhooks.append(webhook)
         self.look()
 
-    def choose(self) -> int | None:
-        """The next one's port."""
+    def choose(self) -> tuple[str, int] | None:
+        """The next one's address."""
         self._turn += 1
-        return self._ready[self._turn % len(self._ready)] if self._ready else None
+        return ("127.0.0.1", self._ready[self._turn % len(self._ready)]) if self._ready else None
 
     def look(self) -> None:
         """See which are ready."""
@@ -154,14 +155,16 @@ class Line:
 
 
 @contextlib.contextmanager
-def line(url: str, kubeconfig: Path, folder: Path) -> Iterator[Line]:
-    """A line to the API server."""
+def line(cluster: Cluster, folder: Path) -> Iterator[Line]:
+    """A line to the API server of a cluster."""
     whole = threading.Event()
     whole.set()
-    port = urlsplit(url).port
-    with Relay(lambda: port if whole.is_set() else None).running() as relay:
-        document = yaml.safe_load(kubeconfig.read_text())
-        document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{relay.port}"
+    url = urlsplit(cluster.url)
+    address = (url.hostname or "", url.port or 443)
+    with Relay(lambda: address if whole.is_set() else None).running() as relay:
+        document = yaml.safe_load(cluster.kubeconfig.read_text())
+        entry = document["clusters"][0]["cluster"]
+        entry["server"] = f"https://127.0.0.1:{relay.port}"
         path = folder / "line.kubeconfig"
         path.write_text(yaml.safe_dump(document))
         yield Line(relay, whole, path)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Webhook
-    from controlplane import ControlPlane
+    from kube import Cluster
 
 ANNOTATIONS = {"argocd.argoproj.io/tracking-id": "kept"}
 
@@ -32,14 +32,14 @@ ANNOTATIONS = {"argocd.argoproj.io/tracking-id": "kept"}
 class Installation:
     """A Secret, a Lease, a configuration and a namespace of their own, and webhooks that share them."""
 
-    def __init__(self, cluster: ControlPlane, folder: Path, name: str) -> None:
+    def __init__(self, cluster: Cluster, folder: Path, name: str) -> None:
         self.cluster = cluster
         self.name = name
         self.port = free_port()
         self._folder = folder
         self._count = 0
         in_namespace = {"name": name, "namespace": name}
-        made = configuration(name, self.port)
+        made = configuration(name, cluster.address, self.port)
         made["metadata"]["annotations"] = ANNOTATIONS
         for entry in made["webhooks"]:
             # Only our own Pods, so that installations do not meet.
@@ -65,10 +65,11 @@ class Installation:
         replica = f"replica-{self._count}"
         names = ("secret-name", "lease-name", "webhook-config-name")
         with started_webhook(
+            self.cluster,
             self._folder / replica,
             self.cluster.kubeconfig,
             *(f"--{flag}={self.name}" for flag in names),
-            "--certificate-names=localhost",
+            f"--certificate-names={self.cluster.address}",
             *flags,
             port=port or self.port,
             POD_NAMESPACE=self.name,
@@ -100,7 +101,7 @@ class Installation:
 
 
 @pytest.fixture
-def installation(cluster: ControlPlane, tmp_path: Path, name: str) -> Iterator[Installation]:
+def installation(cluster: Cluster, tmp_path: Path, name: str) -> Iterator[Installation]:
     """One that goes with the test."""
     yield Installation(cluster, tmp_path, name)
     cluster.kubectl("delete", "mutatingwebhookconfiguration", name)
@@ -168,7 +169,7 @@ def test_another_replica_takes_over(installation: Installation) -> None:
         installation.cluster.kubectl(*patch, json.dumps(damage))
         authority = installation.secret()["ca.crt"]
         wait_until(lambda: installation.bundles() == [authority] * 2, 40)
-        assert 1 == other.metric("azwi_leader")
+        wait_until(lambda: other.metric("azwi_leader") == 1, 5)
         assert other.is_ready()
 
 
@@ -186,7 +187,7 @@ def test_a_leader_that_ends_hands_over(installation: Installation) -> None:
 @pytest.mark.parametrize("of", ["the reference", "our own"])
 def test_rotation_while_pods_are_created(of: str, installation: Installation) -> None:
     """Authority and leaf are replaced while fifty Pods a second come in: each is admitted, and gets its identity."""
-    old = near_its_end(installation.name, rsa.generate_private_key(65537, 2048) if of == "the reference" else None)
+    old = near_its_end(installation, rsa.generate_private_key(65537, 2048) if of == "the reference" else None)
     data = {name: base64.b64encode(value).decode() for name, value in old.items()}
     patch = ["patch", "secret", installation.name, "-n", installation.name, "-p", json.dumps({"data": data})]
     installation.cluster.kubectl(*patch)
@@ -229,7 +230,7 @@ def test_a_rollout_under_load(installation: Installation) -> None:
         assert load.injected > 100
 
 
-def near_its_end(namespace: str, key: rsa.RSAPrivateKey | None) -> dict[str, bytes]:
+def near_its_end(installation: Installation, key: rsa.RSAPrivateKey | None) -> dict[str, bytes]:
     """A Secret whose authority has a month to live; RSA and PKCS#1 as the Go original's, or EC as ours."""
     keys: list[Any] = [key or ec.generate_private_key(ec.SECP256R1())]
     keys.append(rsa.generate_private_key(65537, 2048) if key else ec.generate_private_key(ec.SECP256R1()))
@@ -249,7 +250,8 @@ def near_its_end(namespace: str, key: rsa.RSAPrivateKey | None) -> dict[str, byt
 
     constraints = x509.BasicConstraints(ca=True, path_length=None)
     authority = build(issuer, keys[0]).add_extension(constraints, critical=True).sign(keys[0], hashes.SHA256())
-    names = ("localhost", f"azure-wi-webhook-webhook-service.{namespace}.svc")
+    service_name = f"azure-wi-webhook-webhook-service.{installation.name}.svc"
+    names = (installation.cluster.address, service_name)
     alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "webhook")])
     leaf = build(subject, keys[1]).add_extension(alternatives, critical=False).sign(keys[0], hashes.SHA256())

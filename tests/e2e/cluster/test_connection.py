@@ -7,26 +7,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import CLIENT, account, pod, running_webhook, variables, wait_until
+from controlplane import ControlPlane
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from controlplane import ControlPlane
+    from kube import Cluster
 
 
-def test_an_account_that_may_list_and_watch_only(cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+def test_an_account_that_may_list_and_watch_only(cluster: Cluster, tmp_path: Path, name: str) -> None:
     """The documented rights suffice: get, list and watch of service accounts."""
-    restricted = cluster.write_kubeconfig("restricted", "azwi-webhook", "azwi")
     cluster.kubectl("create", "clusterrole", name, "--verb=get,list,watch", "--resource=serviceaccounts")
-    cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", "--user=azwi-webhook")
+    restricted = cluster.write_config(name, {"token": cluster.token(f"restricted-{name}", name)})
     cluster.apply(account(name))
     with running_webhook(cluster, tmp_path, restricted):
         cluster.apply(pod(name, name))
         assert CLIENT == variables(cluster.get("pod", name))["AZURE_CLIENT_ID"]
 
 
-def test_the_api_server_goes_and_comes(cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+def test_the_api_server_goes_and_comes(cluster: Cluster, tmp_path: Path, name: str) -> None:
     """While it is away the webhook stays ready and says so in a metric; afterwards it follows again."""
+    if not isinstance(cluster, ControlPlane):
+        pytest.skip("the API server is not ours to stop")
     with running_webhook(cluster, tmp_path, cluster.kubeconfig) as webhook:
         cluster.stop_api_server()
         wait_until(lambda: webhook.metric("azwi_service_account_watch_restarts_total") > 0)
@@ -40,12 +42,9 @@ def test_the_api_server_goes_and_comes(cluster: ControlPlane, tmp_path: Path, na
 
 
 @pytest.mark.parametrize("version", ["v1", "v1beta1"])
-def test_a_kubeconfig_with_an_exec_plugin(version: str, cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+def test_a_kubeconfig_with_an_exec_plugin(version: str, cluster: Cluster, tmp_path: Path, name: str) -> None:
     """A plugin as AKS has it: asked with KUBERNETES_EXEC_INFO, and its token is the webhook's."""
-    cluster.kubectl("create", "serviceaccount", f"plugin-{name}")
-    subject = f"--serviceaccount=default:plugin-{name}"
-    cluster.kubectl("create", "clusterrolebinding", f"plugin-{name}", "--clusterrole=view", subject)
-    token = cluster.kubectl("create", "token", f"plugin-{name}").stdout.strip()
+    token = cluster.token(f"plugin-{name}", "view")
     api = f"client.authentication.k8s.io/{version}"
     script = tmp_path / "plugin"
     credential = json.dumps({"apiVersion": api, "kind": "ExecCredential", "status": {"token": token}})
@@ -59,7 +58,7 @@ def test_a_kubeconfig_with_an_exec_plugin(version: str, cluster: ControlPlane, t
     assert token not in webhook.output()
 
 
-def test_namespaces_whose_pods_nobody_labelled(cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+def test_namespaces_whose_pods_nobody_labelled(cluster: Cluster, tmp_path: Path, name: str) -> None:
     """A labelled namespace: the annotated account's Pod is injected, the plain one's is not; elsewhere neither."""
     spaces = {f"in-{name}": {"azure.workload.identity/use-annotated-serviceaccounts": "true"}, f"out-{name}": {}}
     with running_webhook(cluster, tmp_path, cluster.kubeconfig):
@@ -77,7 +76,7 @@ def test_namespaces_whose_pods_nobody_labelled(cluster: ControlPlane, tmp_path: 
                 assert (bool(labels) and client_id is not None) == injected
 
 
-def test_the_identity_policy_refuses_by_name(cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+def test_the_identity_policy_refuses_by_name(cluster: Cluster, tmp_path: Path, name: str) -> None:
     """Kubectl shows who may not use what; a change of the file counts without a restart."""
     policy = tmp_path / "policy.yaml"
     policy.write_text("rules: [{namespaces: [elsewhere], clientIds: ['*']}]")

@@ -11,13 +11,13 @@ from conftest import account, pod, running_webhook, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from controlplane import ControlPlane
+    from kube import Cluster
 
 OTHER = "33333333-3333-3333-3333-333333333333"
 PREFIX = "azure.workload.identity/"
 
 
-def test_running_pods_are_looked_at(cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+def test_running_pods_are_looked_at(cluster: Cluster, tmp_path: Path, name: str) -> None:
     """Made before the webhook, made without the label, made for another identity: counted and told, never deleted."""
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     cluster.apply(space)
@@ -52,7 +52,7 @@ def test_running_pods_are_looked_at(cluster: ControlPlane, tmp_path: Path, name:
         assert 3 == len(cluster.get("pods", "-n", name)["items"])
 
 
-def test_nothing_secret_is_printed(cluster: ControlPlane, tmp_path: Path, name: str) -> None:
+def test_nothing_secret_is_printed(cluster: Cluster, tmp_path: Path, name: str) -> None:
     """At debug level, through warnings, refusals, Events and findings: no content of a Pod, no token, no key."""
     mark = "do-not-print-this"
     flags = ("--log-level=debug", "--pod-check-interval=1")

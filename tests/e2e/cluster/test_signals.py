@@ -11,12 +11,12 @@ from conftest import CLIENT, account, pod, spec, wait_until
 
 if TYPE_CHECKING:
     from conftest import Webhook
-    from controlplane import ControlPlane
+    from kube import Cluster
 
 PREFIX = "azure.workload.identity/"
 
 
-def events(cluster: ControlPlane, kind: str, name: str) -> list[tuple[str, str]]:
+def events(cluster: Cluster, kind: str, name: str) -> list[tuple[str, str]]:
     """Reason and message of the Events about an object."""
     selector = f"involvedObject.kind={kind},involvedObject.name={name}"
     return [(item["reason"], item["message"]) for item in cluster.get("events", "--field-selector", selector)["items"]]
@@ -41,7 +41,7 @@ def test_kubectl_prints_warnings(
     words: str,
     on_account: dict[str, str | None],
     on_pod: dict[str, str],
-    cluster: ControlPlane,
+    cluster: Cluster,
     webhook: Webhook,
     name: str,
 ) -> None:
@@ -80,7 +80,7 @@ def test_kubectl_prints_warnings(
     ],
 )
 def test_kubectl_prints_refusals(
-    words: str, annotations: dict[str, str], more: dict[str, Any], cluster: ControlPlane, webhook: Webhook, name: str
+    words: str, annotations: dict[str, str], more: dict[str, Any], cluster: Cluster, webhook: Webhook, name: str
 ) -> None:
     """By the annotation's name, with its value and what is allowed; the API server's code is 400."""
     cluster.apply(account(name))
@@ -94,7 +94,7 @@ def test_kubectl_prints_refusals(
     assert webhook.is_ready()
 
 
-def test_a_warning_becomes_an_event(cluster: ControlPlane, webhook: Webhook, name: str) -> None:
+def test_a_warning_becomes_an_event(cluster: Cluster, webhook: Webhook, name: str) -> None:
     """On the ReplicaSet of a Deployment, once for all of its Pods; on the service account of a Pod that nobody owns."""
     assert webhook.is_ready()
     labels = {"app": name, PREFIX + "use": "true"}
