@@ -23,6 +23,9 @@ LEVELS = {
     "all": logging.DEBUG,
 }
 
+WARNING = logging.WARNING
+ERROR = logging.ERROR
+
 _SECRET_FIELD = re.compile(
     r"^(authorization|client_secret|password|private_key|.*assertion|.*(access|refresh|id)_?token|token)$",
     re.IGNORECASE,
@@ -103,3 +106,23 @@ def configure(level: str, *, text: bool = False, stream: TextIO | None = None) -
 def logger(component: str) -> logging.Logger:
     """The logger of a component: `webhook`, `proxy`, `emulator`."""
     return logging.getLogger(component)
+
+
+class Once:
+    """Says that something goes on failing when it begins to and whenever the reason changes, not at every attempt."""
+
+    def __init__(self, log: logging.Logger, level: int, message: str) -> None:
+        self._log = log
+        self._level = level
+        self._message = message
+        self._said = ""
+
+    def say(self, problem: str, **fields: object) -> None:
+        """It fails, for this reason."""
+        if problem != self._said:
+            self._said = problem
+            self._log.log(self._level, self._message, extra={"fields": {**fields, "problem": problem}})
+
+    def forget(self) -> None:
+        """It succeeded: the next failure is news."""
+        self._said = ""

@@ -92,3 +92,17 @@ def test_levels() -> None:
         log.logger("test").debug("detail")
         log.logger("test").info("event")
         assert len(stream.getvalue().splitlines()) == lines
+
+
+def test_what_goes_on_failing_is_said_once() -> None:
+    """At the first failure, when the reason changes, and when it fails anew after a success."""
+    stream = io.StringIO()
+    log.configure("info", stream=stream)
+    trouble = log.Once(log.logger("cluster"), log.WARNING, "it fails")
+    for problem in ("a", "a", "b", "b"):
+        trouble.say(problem, lease="x")
+    trouble.forget()
+    trouble.say("b")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert ["a", "b", "b"] == [line["problem"] for line in lines]
+    assert ("warning", "it fails", "x") == (lines[0]["level"], lines[0]["message"], lines[0]["lease"])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from azwi.cluster.api import FIELD_MANAGER, JsonObject, as_object, read_object, request
 from azwi.errors import ClusterError
-from azwi.log import logger
+from azwi.log import WARNING, Once, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -89,6 +89,7 @@ class Election:
         self._seen: JsonObject = {}
         self._seen_at = 0.0
         self._renewed_at = float("-inf")
+        self._trouble = Once(log, WARNING, "the lease cannot be had")
         self.leading = False
 
     async def run(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -131,11 +132,11 @@ class Election:
                     return False
                 await self._write(render_spec(spec, self._identity, time.time()))
                 self._renewed_at = _now()
+                self._trouble.forget()
         except (ClusterError, TimeoutError) as problem:
             if isinstance(problem, ClusterError) and problem.status == _CONFLICT:
                 return False  # somebody else was faster
-            fields = {"lease": self._name, "problem": str(problem) or "no answer in time"}
-            log.warning("the lease cannot be had", extra={"fields": fields})
+            self._trouble.say(str(problem) or "no answer in time", lease=self._name)
             return self.leading and _now() - self._renewed_at < self._pace.give_up
         return True
 

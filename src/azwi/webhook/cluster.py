@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 VERSION_SECONDS: Final = 3600.0  # between two questions for the API server's version (D 12)
 _RETRY: Final = 2.0  # seconds
 _POLL: Final = 1.0  # seconds
+_READY_POLL: Final = 0.05  # seconds
+_PATIENCE: Final = 10.0  # seconds until a wait is worth a line
 
 log = logger("webhook")
 
@@ -89,10 +91,13 @@ class Cluster:
         """
 
         async def tell_when_ready() -> None:
-            await self._feed.synced.wait()
-            await self._version_known.wait()
-            if self.certificates is not None:
-                await self.certificates.trusted.wait()
+            begun = last = time.monotonic()
+            while missing := self._missing():
+                await asyncio.sleep(_READY_POLL)
+                if time.monotonic() - last >= _PATIENCE:
+                    last = time.monotonic()
+                    fields = {"after": round(last - begun), "missing": missing}
+                    log.warning("webhook is not ready yet", extra={"fields": fields})
             ready()
 
         tasks = [self._feed.run, lambda: self._follow_version(use_version), tell_when_ready]
@@ -103,6 +108,14 @@ class Cluster:
         if self.certificates is not None or self._survey is not None:
             tasks.append(lambda: self._election.run(self._lead))
         return tasks
+
+    def _missing(self) -> str:
+        """What is not there yet, in words; empty where all is known."""
+        if not self._feed.synced.is_set():
+            return "the list of service accounts"
+        if not self._version_known.is_set():
+            return "the API server's version"
+        return self.certificates.missing() if self.certificates is not None else ""
 
     async def _lead(self) -> None:
         """What one replica does for all."""

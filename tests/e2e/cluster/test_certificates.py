@@ -59,15 +59,15 @@ class Installation:
         self.cluster.apply(document)
 
     @contextlib.contextmanager
-    def replica(self, *flags: str, port: int = 0) -> Iterator[Webhook]:
-        """One more webhook; by default on the port that API servers call."""
+    def replica(self, *flags: str, port: int = 0, kubeconfig: Path | None = None) -> Iterator[Webhook]:
+        """One more webhook; by default on the port that API servers call, and with an administrator's rights."""
         self._count += 1
         replica = f"replica-{self._count}"
         names = ("secret-name", "lease-name", "webhook-config-name")
         with started_webhook(
             self.cluster,
             self._folder / replica,
-            self.cluster.kubeconfig,
+            kubeconfig or self.cluster.kubeconfig,
             *(f"--{flag}={self.name}" for flag in names),
             f"--certificate-names={self.cluster.address}",
             *flags,
@@ -228,6 +228,50 @@ def test_a_rollout_under_load(installation: Installation) -> None:
             time.sleep(2)
         assert [] == load.failures
         assert load.injected > 100
+
+
+def test_the_documented_rights_suffice(installation: Installation) -> None:
+    """With what docs/webhook.md lists and nothing more: certificates, an Event, a look at Pods, and no complaint."""
+    kube, name = installation.cluster, installation.name
+    rules = {
+        "serviceaccounts": "get,list,watch",
+        f"mutatingwebhookconfigurations/{name}": "list,watch,patch",
+        "events": "create",
+        "pods": "list",
+        f"secrets/{name}": "list,watch,patch",
+        f"leases/{name}": "get,update",
+    }
+    account_name = f"webhook-{name}"
+    token = kube.token(account_name)
+    for number, (what, verbs) in enumerate(rules.items()):
+        resource, _, only = what.partition("/")
+        named = [f"--resource-name={only}"] if only else []
+        role, binding, where = ["clusterrole"], ["clusterrolebinding"], []
+        if resource in {"secrets", "leases"}:
+            role, binding, where = ["role"], ["rolebinding"], ["-n", name]
+        made = f"{account_name}-{number}"
+        kube.kubectl("create", *role, made, f"--verb={verbs}", f"--resource={resource}", *named, *where)
+        subject = f"--serviceaccount=default:{account_name}"
+        kube.kubectl("create", *binding, made, f"--{role[0]}={made}", subject, *where)
+    config = kube.write_config(account_name, {"token": token})
+    with installation.replica("--pod-check-interval=1", "--log-level=debug", kubeconfig=config) as webhook:
+        webhook.wait_until_ready()
+        assert installation.admit()
+        bare = account("bare", None)
+        installation.apply(bare)
+        installation.apply(pod("bare", "bare"))
+        wait_until(lambda: webhook.metric('azwi_events_total{result="written"}') >= 1, 20)
+        wait_until(lambda: any(line["message"] == "Pods looked at" for line in webhook.said()), 20)
+        complaints = [line for line in webhook.said() if "forbidden" in str(line)]
+        assert [] == complaints
+
+
+def test_what_readiness_waits_for_is_told(installation: Installation) -> None:
+    """A configuration of another name: the replica serves nobody, and says why."""
+    with installation.replica("--webhook-config-name=elsewhere") as webhook:
+        told = "our authority in every caBundle of MutatingWebhookConfiguration elsewhere"
+        wait_until(lambda: any(told == line.get("missing") for line in webhook.said()), 30)
+        assert not webhook.is_ready()
 
 
 def near_its_end(installation: Installation, key: rsa.RSAPrivateKey | None) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import msgspec
 from azwi.cluster.api import FIELD_MANAGER, MERGE_PATCH, STRATEGIC_PATCH, JsonObject, request
 from azwi.cluster.feed import Feed, Watched
 from azwi.errors import AzwiError, ClusterError
-from azwi.log import logger
+from azwi.log import ERROR, Once, logger
 from azwi.webhook.certificates.clerk import Question, Reply, ask
 from azwi.webhook.certificates.expiry import Expiry
 from azwi.webhook.certificates.tls import load_pair_bytes, make_context
@@ -89,6 +89,7 @@ class OwnCertificates:
         self._client = client
         self._names = list(names)
         self._loaded: tuple[bytes, bytes] = (b"", b"")
+        self._trouble = Once(log, ERROR, "certificates cannot be kept")
         self._wake = asyncio.Event()
         self._bundles: list[bytes] = []
         self._bundles_at = 0.0
@@ -107,6 +108,14 @@ class OwnCertificates:
         """What every replica runs besides `expiry`."""
         return [feed.run for feed in self._feeds]
 
+    def missing(self) -> str:
+        """What readiness waits for, in words; empty where it waits for nothing."""
+        if self.trusted.is_set():
+            return ""
+        if not self._loaded[0]:
+            return f"a certificate in Secret {self._secret_name}"
+        return f"our authority in every caBundle of MutatingWebhookConfiguration {self._configuration_name}"
+
     def refresh(self) -> None:
         """Nothing to do: the feeds keep the certificate up to date."""
 
@@ -120,8 +129,10 @@ class OwnCertificates:
                 wait = await self._step()
             except ClusterError as problem:
                 if problem.status != _CONFLICT:  # a conflict: what we know is old, and the newer is on its way
-                    log.error("certificates cannot be kept", extra={"fields": {"problem": str(problem)}})  # noqa: TRY400
+                    self._trouble.say(str(problem), **self._named())
                 wait = _RETRY
+            else:
+                self._trouble.forget()
             try:
                 await asyncio.wait_for(self._wake.wait(), wait)
             except TimeoutError:
@@ -165,11 +176,9 @@ class OwnCertificates:
         """Do what is next; gives the seconds after which to look again."""
         metadata = (self._secret.document or {}).get("metadata") or {}
         if self._secret.document is None:
-            log.error("the certificate's Secret is missing, create it empty", extra={"fields": self._named()})
-            return _RETRY
+            raise ClusterError("the Secret is missing", hint="create it, empty, or name another with --secret-name")
         if any(name.startswith(_CERT_MANAGER) for name in metadata.get("annotations") or {}):
-            log.error("the Secret is cert-manager's: use --disable-cert-rotation", extra={"fields": self._named()})
-            return _RETRY
+            raise ClusterError("the Secret is cert-manager's", hint="mount it and use --disable-cert-rotation")
         settled = asyncio.get_running_loop().time() - self._bundles_at
         reply = await ask(Question(b"", self._data(), self._bundles, settled, self._names))
         self.expiry.ends |= reply.expiry
