@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -35,6 +38,7 @@ def measure() -> Iterator[Figure]:
         (folder / "accounts.json").write_text(json.dumps(account))
         run = _run(folder, f"--service-accounts={folder / 'accounts.json'}", review)
         yield Figure("webhook: CPU of a review", run.cpu, "us", 130, METHOD)
+        yield Figure("webhook: the same, a server that does not look", _empty(folder, review), "us", 0, "the same hour")
         yield Figure("webhook: the same, the Go reference", 600, "us", 0, "measured earlier, two cores")
         yield Figure("webhook: reviews a second, one connection", run.rate, "/s", 0, "wall-clock, client beside it")
         yield Figure("webhook: RSS under that load", run.rss, "MiB", 45, "VmRSS after the rounds")
@@ -90,6 +94,24 @@ def _run(folder: Path, source: str, review: bytes) -> _Run:
         with own_core(process.pid):
             many = measure_throughput(port, request, _client_context(authority))
         return _Run(cpu, rate, memory_mib(process.pid), memory_mib(process.pid, "RssAnon"), seconds, many)
+
+
+def _empty(folder: Path, review: bytes) -> float:
+    """Microseconds of CPU of an answer that costs no thought."""
+    certificates = folder / "certificates-empty"
+    authority = write_certificate(certificates)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "bench.empty", str(certificates), str(port)]
+    with subprocess.Popen(command, cwd=VECTOR.parents[3]) as process:
+        try:
+            for _ in range(100):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.1)
+            return _load(process.pid, port, _render_request(review), _client_context(authority))[0]
+        finally:
+            process.kill()
 
 
 def _load_review() -> tuple[bytes, dict[str, Any]]:

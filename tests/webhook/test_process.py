@@ -197,6 +197,21 @@ def test_what_is_no_review_is_refused_in_the_answer(
     assert words in response["status"]["message"]
 
 
+def test_an_answer_comes_in_one_piece(webhook: Webhook) -> None:
+    """Head and body are one TLS record, so that the API server wakes up once; also of refusals, also at the end."""
+    for content_type in ("application/json", "text/plain"):
+        body = review()
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection = webhook.connect()
+        connection.connect()
+        with closing(connection):
+            connection.sock.sendall(head.encode() + body)
+            record = connection.sock.recv(1 << 16)
+        answered_head, _, answered = record.partition(b"\r\n\r\n")
+        assert f"content-length: {len(answered)}".encode() in answered_head.lower()
+        assert json.loads(answered)["response"]
+
+
 def test_a_chunked_body_counts_like_any_other(webhook: Webhook) -> None:
     """A body without Content-Length is read whole, and the limit holds for it, too."""
     for parts, code in (([review()[:50], review()[50:]], 200), ([b" " * 1_000_000] * 8, 413)):

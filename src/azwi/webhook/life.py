@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from azwi.errors import ConfigurationError
+from azwi.webhook.wire import WholeAnswersProtocol
 
 if TYPE_CHECKING:
     import ssl
@@ -88,7 +89,7 @@ def _server(port: Port) -> _Server:
         uvicorn.Config(
             port.app,
             loop="none",
-            http="httptools",
+            http=WholeAnswersProtocol,
             ws="none",
             lifespan="off",
             interface="asgi3",

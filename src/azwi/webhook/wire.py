@@ -1,0 +1,55 @@
+"""Answers in one piece: head and body of a response leave in one TLS record and one system call.
+
+uvicorn writes them one after the other, so the peer wakes up twice, on a busy machine in the server's place. One piece
+saves a tenth of a review's CPU (docs/decisions/0008-answers-in-one-piece.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_HEAD: Final = b"HTTP/1.1 "  # what each response of uvicorn begins with
+
+
+class _WholeAnswers:
+    """A transport that keeps a response's head back until its body is written, or until the loop's next turn."""
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        elif data.startswith(_HEAD):
+            self._head = data
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # the rest of the transport
+        return getattr(self._transport, name)
+
+
+class WholeAnswersProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1, over such a transport."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to serve a connection."""
+        super().connection_made(_WholeAnswers(transport, self.loop))  # type: ignore[arg-type]
