@@ -6,10 +6,12 @@ saves a tenth of a review's CPU (docs/decisions/0008-answers-in-one-piece.md).
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 _HEAD: Final = b"HTTP/1.1 "  # what each response of uvicorn begins with
 
