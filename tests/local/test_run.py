@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -191,6 +192,36 @@ def test_signals_pass_through(number: signal.Signals, mode: tuple[str, ...], san
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert (5, "caught\n") == (process.returncode, out), err
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_matter(closed: str, mode: tuple[str, ...], sandbox: Sandbox) -> None:
+    """Whoever started it may have closed any of its standard streams."""
+    line = shlex.join(sandbox.argv(*mode, "--", "sh", "-c", "exit 5"))
+    run = subprocess.run(["sh", "-c", f"{line} {closed}"], env=sandbox.environment, timeout=60, check=False)
+    assert 5 == run.returncode
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_ignored_signals_stay_ignored(mode: tuple[str, ...], sandbox: Sandbox) -> None:
+    """As with nohup and in a shell's background; a parent that ignores SIGCHLD does not make it wait for ever."""
+
+    def ignore() -> None:
+        for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
+    script = "kill -HUP $$; kill -INT $$; echo alive; kill $$"
+    run = subprocess.run(
+        sandbox.argv(*mode, "--", "sh", "-c", script),
+        env=sandbox.environment,
+        preexec_fn=ignore,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (143, "alive\n") == (run.returncode, run.stdout), run.stderr
 
 
 @pytest.mark.parametrize("mode", MODES)

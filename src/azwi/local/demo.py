@@ -23,6 +23,7 @@ from azwi.contract import CLIENT_ID_ANNOTATION, PROXY_CONTAINER, PROXY_MODE_ANNO
 from azwi.errors import AzwiError, LocalError
 from azwi.local import isolation, namespaces
 from azwi.local.pod import find_container, projected_tokens
+from azwi.local.processes import claim_process
 from azwi.local.run import janitor
 from azwi.local.running import with_annotations, with_free_proxy_port
 from azwi.local.stage import OwnEmulator, Stage
@@ -74,6 +75,7 @@ def run_demo(examples: Path, console: Console) -> int:
         examples: The folder with `entra.yaml`, the manifests and `program.py`.
         console: Where it is told.
     """
+    claim_process()
     reason = isolation_problem()
     if not reason:
         return _run_isolated(examples)

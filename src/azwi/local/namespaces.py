@@ -20,12 +20,13 @@ from azwi.errors import LocalError
 from azwi.local.processes import die_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _CLONE_NEWNS: Final = 0x0002_0000
 _CLONE_NEWUSER: Final = 0x1000_0000
 _CLONE_NEWPID: Final = 0x2000_0000
 _CLONE_NEWNET: Final = 0x4000_0000
+_PASSED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _SUBORDINATE: Final = 65536  # ids that a user is given to map
 _DEADLINE: Final = 10.0  # seconds
 _HINT: Final = (
@@ -97,28 +98,27 @@ def _be_outer(argv: Sequence[str], kept: Sequence[int], to_parent: int, from_par
     """The life of the process between: it makes the namespaces, starts the program and takes over its exit code."""
     code = 1
     try:
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # they are for the program
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in _PASSED}  # they are for the program
         failure = _unshare()
         die_with_parent()  # only now: new credentials would undo it
         os.write(to_parent, bytes([failure]))
         if os.read(from_parent, 1) == b"+":
             inner = os.fork()
             if inner == 0:
-                _be_inner(argv, kept)
+                _be_inner(argv, kept, {number for number in _PASSED if before[number] is not signal.SIG_IGN})
             _, status = os.waitpid(inner, 0)
             code = os.waitstatus_to_exitcode(status)
     finally:
         os._exit(code if code >= 0 else 128 - code)
 
 
-def _be_inner(argv: Sequence[str], kept: Sequence[int]) -> None:
+def _be_inner(argv: Sequence[str], kept: Sequence[int], heeded: Iterable[signal.Signals]) -> None:
     try:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         die_with_parent()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        for number in heeded:
             signal.signal(number, signal.SIG_DFL)
         for descriptor in kept:
             os.set_inheritable(descriptor, True)  # noqa: FBT003  # its only signature

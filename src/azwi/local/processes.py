@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 START_DEADLINE: Final = 15.0  # seconds
 STOP_DEADLINE: Final = 5.0  # seconds until a program that does not end is killed
 _POLL: Final = 0.02
+_LAST_STREAM: Final = 2  # standard error
 _TAIL: Final = 5  # lines of a failed program's output that are shown
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -102,6 +103,17 @@ class Process:
     def _tail(self) -> str:
         lines = self._output.read_text(errors="replace").splitlines()[-_TAIL:]
         return " | ".join(lines) or "it printed nothing"
+
+
+def claim_process() -> None:
+    """Undo what whoever started us may have left: children that cannot be waited for, standard streams that are closed.
+
+    A pipe of ours would get the number of a closed stream, and a child would write into it.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STREAM:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003  # its only signature
+    os.close(descriptor)
 
 
 def die_with_parent() -> None:

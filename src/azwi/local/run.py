@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from azwi.local import namespaces
-from azwi.local.processes import adopt_orphans, kill_descendants
+from azwi.local.processes import adopt_orphans, claim_process, kill_descendants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +68,7 @@ def run(order: RunOrder) -> int:
     Raises:
         LocalError: The machine forbids namespaces. All else is told by the supervisor.
     """
+    claim_process()
     adopt_orphans()
     folder = tempfile.mkdtemp(prefix="azwi-")
     with janitor(folder) as (pid, kept_by_the_living), _blocked_signals():

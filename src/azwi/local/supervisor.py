@@ -22,6 +22,8 @@ from azwi.local.rehearsal import Rehearsal
 from azwi.local.run import FORWARDED, RunOrder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from azwi.local.rehearsal import Prepared
 
 _ENDING: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
@@ -44,7 +46,7 @@ def main(argv: list[str]) -> int:
     control, folder, group = fields.pop("control"), Path(fields.pop("folder")), fields.pop("group")
     order = RunOrder(**{**fields, "command": tuple(fields["command"])})
     adopt_orphans()
-    for number in _ENDING:
+    for number in _heeded(_ENDING):
         signal.signal(number, _interrupt)
     front = _Front(control)
     try:
@@ -62,6 +64,11 @@ def main(argv: list[str]) -> int:
         for number in FORWARDED:
             signal.signal(number, signal.SIG_IGN)
         kill_descendants()
+
+
+def _heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
+    """Those that whoever started us does not want ignored; nohup and background jobs of a shell have such."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _interrupt(number: int, _: object) -> NoReturn:
@@ -122,7 +129,7 @@ def _run_command(prepared: Prepared, front: _Front, group: int) -> int:
     # The terminal sends its signals to the whole group: they are for the command. A handler of Python's does not
     # outlive exec, so the command starts with the defaults.
     front.hold()
-    for number in FORWARDED:
+    for number in _heeded(FORWARDED):
         signal.signal(number, lambda *_: None)
     try:
         command = subprocess.Popen(  # noqa: S603  # what the user asked for
