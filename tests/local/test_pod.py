@@ -83,4 +83,5 @@ def test_projected_tokens_become_token_requests() -> None:
     (token,) = projected_tokens(POD)
 
     assert token == ProjectedToken("token", "a/b", "", 3600)
+    assert render_token_request(POD, token)["spec"]["audiences"] == []
     assert render_token_request(POD, token)["spec"]["boundObjectRef"]["name"] == "app"

@@ -65,5 +65,7 @@ def test_a_pod_is_made_of_a_template() -> None:
     assert ("orders", "shop") == (pod["metadata"]["name"], pod["metadata"]["namespace"])
     assert {"azure.workload.identity/use": "true"} == pod["metadata"]["labels"]
     assert "default" == TWO[0].service_account
+    (generated,) = find_templates({"kind": "Pod", "metadata": {"generateName": "orders-"}, "spec": {}}, "f")
+    assert "orders-local" == make_pod(generated)["metadata"]["name"]
     broken = next(iter(find_templates({"kind": "Pod", "spec": 7}, "f")))
     assert ("default", []) == (broken.service_account, broken.containers)

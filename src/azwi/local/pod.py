@@ -10,13 +10,15 @@ import base64
 import json
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import jsonpatch
 
 from azwi.errors import LocalError
 
 JsonObject = dict[str, Any]
+
+_LIFE: Final = 3600  # seconds, of a token whose volume does not say so
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ def find_container(pod: JsonObject, name: str) -> JsonObject:
 def projected_tokens(pod: JsonObject) -> list[ProjectedToken]:
     """The tokens that the kubelet would mint for the Pod."""
     return [
-        ProjectedToken(volume["name"], token["path"], token.get("audience", ""), token.get("expirationSeconds", 3600))
+        ProjectedToken(
+            volume["name"], token["path"], token.get("audience") or "", token.get("expirationSeconds") or _LIFE
+        )
         for volume in pod["spec"].get("volumes") or ()
         for source in (volume.get("projected") or {}).get("sources") or ()
         if (token := source.get("serviceAccountToken")) is not None
@@ -109,7 +113,7 @@ def render_token_request(pod: JsonObject, token: ProjectedToken) -> JsonObject:
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",
         "spec": {
-            "audiences": [token.audience],
+            "audiences": [token.audience] if token.audience else [],  # without one it is the API server's own
             "expirationSeconds": token.expiration,
             "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod["metadata"]["name"]},
         },

@@ -29,8 +29,10 @@ from azwi.local.identities import DEFAULT_TENANT, make_identities
 from azwi.local.pod import find_container
 from azwi.local.processes import free_port
 from azwi.local.running import with_annotations
+from azwi.local.shapes import check_document, check_pod
 from azwi.local.stage import OwnEmulator, RunningEmulator, Stage
 from azwi.local.workloads import choose_template, find_templates, has_shared_parts, make_pod
+from azwi.webhook.accounts import index_accounts
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -140,7 +142,9 @@ class Rehearsal:
 
     def _asked_pod(self, template: PodTemplate) -> JsonObject:
         """The Pod, with the proxy if it was asked for, in the mode that this run can have."""
+        check_pod(template.document, f"{self._order.filename}, {template.workload}")
         pod = make_pod(template)
+        check_pod(pod, f"{self._order.filename}, {template.workload}")
         if not template.labelled:
             self._notes.append(f'{template.workload} has no label {USE_LABEL}: "true", so it gets no identity')
             return pod
@@ -196,12 +200,20 @@ def read_documents(path: Path) -> list[tuple[str, JsonObject]]:
     """The manifests of a file or folder, each with where it stands; no part of one is shared with another.
 
     Raises:
-        ManifestError: It cannot be read, or is none, or grows beyond all manifests when its aliases are followed.
+        ManifestError: It cannot be read, or is none, or grows beyond all manifests when its aliases are followed, or a
+            service account is there twice.
     """
     found = []
-    for manifest in read_manifests(path):
+    manifests = read_manifests(path)
+    for manifest in manifests:
         has_shared_parts(manifest.document, manifest.where)  # raises for a bomb
-        found.append((manifest.where, json.loads(json.dumps(manifest.document, default=str))))
+        check_document(manifest.document, manifest.where)
+        try:
+            plain = json.loads(json.dumps(manifest.document, default=str, allow_nan=False))
+        except ValueError as problem:
+            raise ManifestError(f"{manifest.where} holds a number that JSON does not have") from problem
+        found.append((manifest.where, plain))
+    index_accounts(manifests)  # raises for one that is there twice
     return found
 
 

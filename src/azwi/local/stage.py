@@ -242,7 +242,7 @@ class Stage:
 
     def _mint_tokens(self, admitted: Admitted) -> RunningPod:
         metadata = admitted.pod["metadata"]
-        root = Path(tempfile.mkdtemp(prefix=f"pod-{metadata['name']}-", dir=self.folder))
+        root = Path(tempfile.mkdtemp(prefix="pod-", dir=self.folder))
         account = admitted.pod["spec"].get("serviceAccountName") or "default"
         namespace = metadata.get("namespace") or "default"
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"

@@ -130,7 +130,8 @@ def _is_called(template: PodTemplate, workload: str) -> bool:
 
 def make_pod(template: PodTemplate) -> dict[str, Any]:
     """A Pod as the workload's controller would make it; it shares nothing with the template but values."""
-    name = template.workload.rpartition("/")[2] or "pod"
+    name = template.workload.partition("/")[2] or "pod"
+    name += "local" if name.endswith("-") else ""  # as the API server completes a generateName
     metadata = template.document.get("metadata") or {}
     named = {"name": name, "namespace": template.namespace}
     return {
