@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,14 @@ def test_it_starts_once_and_stays(folder: Path) -> None:
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=30, check=False
     )
     assert "True\n" == program.stdout, program.stderr
+
+
+def test_many_at_once_start_one(folder: Path) -> None:
+    """Who comes second waits, and finds what the first has started."""
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda _: once(folder), range(4)))
+
+    assert {(0, runs[0].stdout)} == {(run.returncode, run.stdout) for run in runs}
 
 
 def test_curl_trusts_it_and_others(folder: Path) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from azwi.emulator.certificates import generate_authority
 from azwi.emulator.client import emulate
 from azwi.local.namespaces import may_isolate
 
@@ -327,6 +328,27 @@ def test_a_token_stays_in_its_volume(sandbox: Sandbox) -> None:
     run = sandbox.run("--", "true")
     assert (1, []) == (run.returncode, list(sandbox.temporary.iterdir()))
     assert "spec.volumes[0].projected.sources[0].serviceAccountToken.path" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("expected", "changes"),
+    [
+        ("does not answer at https://localhost:1/", {}),
+        ("no certificate of an emulator", {"caFile": "/no/such/file"}),
+        ("no certificate of an emulator", {"caFile": "/etc/hostname"}),
+    ],
+)
+def test_an_emulator_that_is_gone_is_told(expected: str, changes: dict[str, str], sandbox: Sandbox) -> None:
+    """Its addresses are there, and nobody who answers."""
+    folder = sandbox.folder / "emulator"
+    folder.mkdir()
+    (folder / "ca.crt").write_bytes(generate_authority(time.time()).pem)
+    addresses = {"authority": "https://localhost:1/", "issuer": "x", "caFile": str(folder / "ca.crt"), "tenants": []}
+    (folder / "emulator.json").write_text(json.dumps(addresses | changes))
+    run = sandbox.run(f"--emulator={folder}", "--", "true")
+    assert 1 == run.returncode
+    assert expected in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 BOMB = "kind: Pod\na0: &a0 [x, x]\n" + "\n".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 20))

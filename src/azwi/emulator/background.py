@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shlex
 import ssl
@@ -12,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from azwi.emulator.client import START_DEADLINE, EmulatorClient, read_addresses
+from azwi.emulator.server import write_whole
 from azwi.errors import LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from azwi.emulator.server import EmulatorSettings
 
@@ -33,17 +36,31 @@ def run_once(settings: EmulatorSettings) -> str:
     Raises:
         LocalError: It does not come up; its own words are in the message.
     """
-    client = _find_running(settings.folder) or _start(settings)
+    with _turn(settings.folder):
+        client = _find_running(settings.folder) or _start(settings)
     try:
         return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in _environment(client).items())
     finally:
         client.close()
 
 
+@contextlib.contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """One at a time: who comes second finds the emulator that the first has started."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        log = (folder / LOG_NAME).open("ab")
+    except OSError as problem:
+        raise LocalError(f"cannot write into the folder {folder}: {problem.strerror}") from problem
+    with log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        yield
+
+
 def _find_running(folder: Path) -> EmulatorClient | None:
     try:
         client = EmulatorClient(read_addresses(folder))
-    except (LocalError, KeyError, OSError):
+    except (LocalError, OSError):
         return None
     if client.is_running():
         return client
@@ -56,12 +73,7 @@ def _start(settings: EmulatorSettings) -> EmulatorClient:
     argv.append(f"--port={settings.port}")
     if settings.imds_port is not None:
         argv.append(f"--imds-port={settings.imds_port}")
-    try:
-        settings.folder.mkdir(parents=True, exist_ok=True)
-        log = (settings.folder / LOG_NAME).open("wb")
-    except OSError as problem:
-        raise LocalError(f"cannot write into the folder {settings.folder}: {problem.strerror}") from problem
-    with log:
+    with (settings.folder / LOG_NAME).open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  # our own program
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -95,7 +107,7 @@ def trust_environment(ca_file: Path) -> dict[str, str]:
     none of these.
     """
     bundle = ca_file.with_name(BUNDLE_NAME)
-    bundle.write_bytes(system_authorities() + ca_file.read_bytes())
+    write_whole(bundle, system_authorities() + ca_file.read_bytes())
     return {
         "SSL_CERT_FILE": str(bundle),  # OpenSSL, Go, Python's ssl, .NET, Rust
         "REQUESTS_CA_BUNDLE": str(bundle),  # Python's requests, and so azure-identity and msal

@@ -11,7 +11,6 @@ with emulate(Path("state.yaml"), folder) as emulator:
 from __future__ import annotations
 
 import asyncio
-import json
 import queue
 import ssl
 import threading
@@ -19,6 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import httpx2
+import msgspec
 
 from azwi.emulator.server import ADDRESSES_NAME, EmulatorSettings, serving
 from azwi.errors import LocalError
@@ -60,7 +60,7 @@ class EmulatorClient:
         """Whether somebody with the emulator's certificate answers."""
         try:
             return self._http.get("emulator").is_success
-        except httpx2.TransportError:
+        except (httpx2.HTTPError, httpx2.InvalidURL):
             return False
 
     # --- Verbs ------------------------------------------------------------------------------------------
@@ -111,23 +111,33 @@ class EmulatorClient:
             raise LocalError(f"the emulator refused {verb}: {answer.json()['error_description']}")
 
 
+class _Addresses(msgspec.Struct, rename="camel"):
+    authority: str
+    issuer: str
+    ca_file: str
+    imds: str = ""
+    tenants: list[str] = []
+    pid: int = 0
+
+
 def read_addresses(folder: Path) -> JsonObject:
     """What the emulator that runs with this folder has written there.
 
     Raises:
-        LocalError: None runs there.
+        LocalError: None runs there, or the file is not the emulator's.
     """
     path = folder / ADDRESSES_NAME
     try:
-        addresses: JsonObject = json.loads(path.read_text())
+        addresses = msgspec.json.decode(path.read_bytes(), type=_Addresses)
     except OSError as problem:
         raise LocalError(
             f"no emulator runs in {folder}: {path.name}: {problem.strerror}",
             hint=f"azwi emulator --state FILE --dir {folder} starts one",
         ) from problem
-    except ValueError as problem:
-        raise LocalError(f"{path} is no file of the emulator's") from problem
-    return addresses
+    except ValueError as problem:  # msgspec's errors are ValueErrors
+        raise LocalError(f"{path} is no file of the emulator's", hint="name the folder that --dir named") from problem
+    found: JsonObject = msgspec.to_builtins(addresses)
+    return found
 
 
 @contextmanager

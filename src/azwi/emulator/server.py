@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import re
 import signal
 import socket
 import ssl
@@ -25,10 +27,10 @@ from azwi.emulator.keys import generate_cluster_key, generate_entra_key
 from azwi.emulator.metadata import PUBLIC_ALIASES
 from azwi.emulator.statefile import StateFile
 from azwi.emulator.world import CLUSTER, World
-from azwi.errors import LocalError
+from azwi.errors import FlagError, LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from azwi.emulator.certificates import ServerCertificate
@@ -37,6 +39,8 @@ CA_NAME: Final = "ca.crt"
 ADDRESSES_NAME: Final = "emulator.json"
 _HOST: Final = "127.0.0.1"
 _HTTPS: Final = 443
+_LABEL: Final = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
+_NAME: Final = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*", re.IGNORECASE)
 _DRAIN: Final = 1  # seconds that answers in flight get at the end
 _KEEP_ALIVE: Final = 75  # seconds
 
@@ -91,6 +95,7 @@ def run(settings: EmulatorSettings) -> int:
 
     Raises:
         ManifestError: The state file cannot be read or does not hold what it must.
+        FlagError: The name is no host name.
         LocalError: The port or the folder cannot be used.
     """
     asyncio.run(_run_until_signal(settings))
@@ -119,9 +124,9 @@ async def serving(settings: EmulatorSettings) -> AsyncIterator[Addresses]:
     """A running emulator: listens before the block is entered, is gone after it; raises as `run`."""
     ca_file = (settings.folder / CA_NAME).absolute()
     authority = generate_authority(time.time())
-    names = PUBLIC_ALIASES if settings.name in PUBLIC_ALIASES else (settings.name,)
-    certificate = issue_server_certificate(authority, time.time(), names)
+    certificate = issue_server_certificate(authority, time.time(), _server_names(settings.name))
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_only_one(settings.folder))
         listener = stack.enter_context(_listening_socket(_HOST, settings.port))
         base_url = f"https://{settings.name}{_port_suffix(listener)}"
         client = await stack.enter_async_context(_issuer_client(authority.pem, settings.trust))
@@ -135,14 +140,21 @@ async def serving(settings: EmulatorSettings) -> AsyncIterator[Addresses]:
         content = msgspec.json.encode(addresses.document(tenants))
         with _files(settings.folder):
             (settings.folder / ADDRESSES_NAME).unlink(missing_ok=True)
-            _write_whole(ca_file, authority.pem)
+            write_whole(ca_file, authority.pem)
         await stack.enter_async_context(_uvicorn(EmulatorApp(world), listener, certificate))
         with _files(settings.folder):
-            _write_whole(settings.folder / ADDRESSES_NAME, content)
+            write_whole(settings.folder / ADDRESSES_NAME, content)
         try:
             yield addresses
         finally:
             _remove_own(settings.folder / ADDRESSES_NAME, content)
+
+
+def _server_names(name: str) -> Sequence[str]:
+    """What the certificate is for."""
+    if not _NAME.fullmatch(name):
+        raise FlagError(f"--name {name!r} is no host name", hint="give letters, digits, - and ., such as localhost")
+    return PUBLIC_ALIASES if name in PUBLIC_ALIASES else (name,)
 
 
 def _port_suffix(listener: socket.socket) -> str:
@@ -184,6 +196,7 @@ def _listening_socket(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # two sockets may bind the same port; only one of them can listen
     except (OSError, OverflowError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) else "a port is 0 to 65535"
@@ -247,6 +260,20 @@ def _tls_context(certificate: ServerCertificate) -> ssl.SSLContext:
 
 
 @contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Keep the folder for us: of two emulators there one would be found with the other's authority."""
+    with _files(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as problem:
+        raise LocalError(f"an emulator runs in {folder} already", hint="end it, or name another folder") from problem
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def _files(folder: Path) -> Iterator[None]:
     """Turn what goes wrong with the folder into an error of ours; makes the folder first."""
     try:
@@ -256,7 +283,7 @@ def _files(folder: Path) -> Iterator[None]:
         raise LocalError(f"cannot write into the folder {folder}: {error.strerror}") from error
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that nobody ever sees half of it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING, Final
 
 import yaml
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 _MAX_STATE: Final = 1 << 20  # bytes
 _MAX_DEPTH: Final = 20  # levels; the deepest field stands at 8
 _MAX_ALIASES: Final = 64  # each may stand for a thousand lines, inside one another
+
+# libyaml's parser where the wheel has it: it takes no text that is no Unicode.
+_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _log = logger("emulator")
 
@@ -66,6 +70,8 @@ def load_state(path: Path) -> Directory:
         ManifestError: It cannot be read, is no YAML or does not hold what it must.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ManifestError(f"the state file {path} is no regular file", hint="it is read again when it changes")
         with path.open("rb") as file:
             text = file.read(_MAX_STATE + 1)
     except OSError as error:
@@ -74,7 +80,10 @@ def load_state(path: Path) -> Directory:
         raise ManifestError(f"the state file {path} is larger than 1 MiB")
     try:
         _refuse_bombs(text)
-        document = yaml.safe_load(text)
+        _refuse_repeated(text)
+        document = yaml.load(text, _Loader)  # noqa: S506  # it is a safe loader
+    except (LookupError, AttributeError) as error:  # PyYAML's own, for `!!bool x` and its like
+        raise ManifestError(f"the state file {path} is not one YAML document: a value does not fit its tag") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ManifestError(f"the state file {path} is not one YAML document: {_first_line(error)}") from error
     return parse_state(document, str(path))
@@ -83,13 +92,32 @@ def load_state(path: Path) -> Directory:
 def _refuse_bombs(text: bytes) -> None:
     """Stop at the first sign of a document that is small here and large when it is read; a ValueError says which."""
     aliases = depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    for event in yaml.parse(text, _Loader):
         aliases += isinstance(event, yaml.AliasEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if aliases > _MAX_ALIASES:
             raise ValueError(f"more than {_MAX_ALIASES} aliases")
         if depth > _MAX_DEPTH:
             raise ValueError(f"nested more than {_MAX_DEPTH} levels deep")
+
+
+def _refuse_repeated(text: bytes) -> None:
+    """Stop at a field that is given twice, of which one would be lost; a ValueError says which."""
+    seen: set[int] = set()
+    rest = [yaml.compose(text, _Loader)]
+    while rest:
+        node = rest.pop()
+        if node is None or id(node) in seen or isinstance(node, yaml.ScalarNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            rest += node.value
+            continue
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is given twice in the mapping of line {node.start_mark.line + 1}")
+        rest += [value for _, value in node.value]
 
 
 def _first_line(error: BaseException) -> str:

@@ -21,7 +21,7 @@ import yaml
 from azwi.contract import PROXY_CONTAINER, PROXY_INIT_CONTAINER, WEBHOOK_PATH
 from azwi.emulator.background import trust_environment
 from azwi.emulator.certificates import generate_authority, issue_server_certificate
-from azwi.emulator.client import read_addresses
+from azwi.emulator.client import EmulatorClient, read_addresses
 from azwi.errors import LocalError
 from azwi.local.environment import find_sources
 from azwi.local.pod import Admitted, JsonObject, apply_answer, find_container, render_review
@@ -105,6 +105,7 @@ class Stage:
         folder = self.folder / "emulator"
         if isinstance(self.emulator, RunningEmulator):
             addresses = read_addresses(self.emulator.folder)
+            _require_running(addresses, self.emulator.folder)
             folder.mkdir()
         else:
             addresses = self._start_emulator(stack, folder, self.emulator)
@@ -248,8 +249,11 @@ class Stage:
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
 
         def mint(request: JsonObject) -> JsonObject:
-            answer = self._client.post(self.entra.issuer + path, json=request)
-            document: JsonObject = answer.json()
+            try:
+                answer = self._client.post(self.entra.issuer + path, json=request)
+                document: JsonObject = answer.json()
+            except (httpx2.HTTPError, ValueError) as problem:
+                raise LocalError(f"the emulator at {self.entra.issuer} gives no token: {problem}") from problem
             if not answer.is_success:
                 raise LocalError(f"no token for service account {namespace}/{account}: {document.get('message')}")
             return document
@@ -269,6 +273,19 @@ class Stage:
                 return self.start_pod(pod)
             time.sleep(0.1)
         raise LocalError(f"the webhook did not read the changed service account within {seconds:g} s")
+
+
+def _require_running(addresses: JsonObject, folder: Path) -> None:
+    try:
+        client = EmulatorClient(addresses)
+    except OSError as problem:  # ssl.SSLError is one
+        raise LocalError(f"{addresses['caFile']} is no certificate of an emulator: {problem.strerror}") from problem
+    with contextlib.closing(client):
+        if not client.is_running():
+            raise LocalError(
+                f"the emulator of {folder} does not answer at {client.authority}",
+                hint=f"azwi emulator --state FILE --dir {folder} starts one",
+            )
 
 
 def write_certificate(folder: Path) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-import httpx2
 import jwt
 
 from azwi.errors import LocalError
@@ -35,7 +34,7 @@ class TokenFiles:
     Args:
         pod: After admission.
         root: A private folder; each volume is a folder in it.
-        mint: Posts a TokenRequest and gives what the API server answers; raises HTTPError or LocalError.
+        mint: Posts a TokenRequest and gives what the API server answers; raises LocalError.
     """
 
     def __init__(self, pod: JsonObject, root: Path, mint: Callable[[JsonObject], JsonObject]) -> None:
@@ -62,7 +61,7 @@ class TokenFiles:
             if file.due <= now:
                 try:
                     self._write(file)
-                except (httpx2.HTTPError, LocalError, OSError) as problem:
+                except (LocalError, OSError) as problem:
                     file.due = now + RETRY
                     problems.append(f"{file.token.path} was not renewed: {problem}")
         return problems
