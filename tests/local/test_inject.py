@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import vectors
+from azwi.cluster.manifests import load_documents
 from azwi.errors import ManifestError
 from azwi.local.inject import Output, inject_manifests, read_accounts
 from azwi.webhook.settings import read_settings
@@ -178,6 +179,56 @@ spec:
     assert "aliases are written out" in run.stderr
 
 
+ODD = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: odd
+  namespace: shop
+  annotations: {day: 2024-01-01, at: 2001-12-14t21:59:43.10-05:00}
+  labels: {azure.workload.identity/use: "true"}
+spec:
+  serviceAccountName: app
+  automountServiceAccountToken: yes
+  containers:
+  - {name: one, image: x, env: ENV [{name: A, value: "yes"}, {name: B, value: "2024-01-01"}, {name: C, value: '22:22'}]}
+  volumes:
+  - {name: v, secret: {secretName: s, defaultMode: 0644}}
+"""
+
+
+def test_values_are_what_kubernetes_makes_of_them() -> None:
+    """In JSON and where aliases are written out: octal modes, booleans, times as text, and text that stays text."""
+    shared = ODD.replace("ENV", "&env").replace("  volumes:", "  - {name: two, image: x, env: *env}\n  volumes:")
+
+    documents = [
+        json.loads(inject("-", "-ojson", text=ODD.replace("ENV", "")).stdout),
+        json.loads(inject("-", "-ojson", text=shared).stdout),
+        *load_documents(inject("-", text=shared).stdout, "output"),
+    ]
+
+    for document in documents:
+        spec = document["spec"]
+        assert (0o644, True) == (spec["volumes"][0]["secret"]["defaultMode"], spec["automountServiceAccountToken"])
+        assert "2001-12-14t21:59:43.10-05:00" == document["metadata"]["annotations"]["at"]
+        assert ["yes", "2024-01-01", "22:22"] == [entry["value"] for entry in spec["containers"][0]["env"][4:]]
+
+
+def test_odd_values_are_written_as_they_were() -> None:
+    """A round trip does not touch times, modes and words."""
+    lines = inject_text(ODD.replace("ENV", "")).splitlines()
+
+    for text in ("at: 2001-12-14t21:59:43.10-05:00", "automountServiceAccountToken: yes", "defaultMode: 0644}"):
+        assert any(text in line for line in lines)
+
+
+def test_a_file_without_an_end_is_told() -> None:
+    """Not more is read than any manifest has."""
+    run = inject("/dev/zero")
+    assert (1, "") == (run.returncode, run.stdout)
+    assert "/dev/zero is larger than" in run.stderr
+
+
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{chr(98 + level)}: &{chr(98 + level)} [{','.join(['*' + chr(97 + level)] * 9)}]\n" for level in range(8)
 )
@@ -198,6 +249,9 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ),
         ("kind: Pod\n" + BOMB, "nodes with its aliases followed"),
         ("[" * 1000, "is no YAML or JSON"),
+        ("kind: !!bool x", "does not fit its tag"),
+        (ODD.replace("ENV", "") + "x: .nan", "holds a number that JSON does not have"),
+        (ODD.replace("ENV", "") + "spec: &a [*a]", "duplicate key"),
     ],
 )
 def test_hostile_manifests_are_told_in_a_sentence(text: str, words: str) -> None:

@@ -50,6 +50,7 @@ def inject(source: str, service_accounts: Path | None, tenant_id: str | None, ou
     """
     import os  # noqa: PLC0415
 
+    from azwi.cluster.manifests import read_file  # noqa: PLC0415
     from azwi.local.inject import Output, inject_manifests, read_accounts  # noqa: PLC0415
     from azwi.webhook.settings import read_settings  # noqa: PLC0415
 
@@ -57,10 +58,10 @@ def inject(source: str, service_accounts: Path | None, tenant_id: str | None, ou
     if tenant_id is not None:
         environment["AZURE_TENANT_ID"] = environment["CONFIG_AZURE_TENANT_ID"] = tenant_id
     settings = read_settings([], environment, lambda path: Path(path).read_bytes()).admission
-    where, content = ("standard input", sys.stdin.buffer.read()) if source == "-" else (source, _read(Path(source)))
+    where, content = ("standard input", _read_input()) if source == "-" else (source, read_file(Path(source)))
     sources = [(content, where)]
     if service_accounts is not None:
-        sources.append((_read(service_accounts), str(service_accounts)))
+        sources.append((read_file(service_accounts), str(service_accounts)))
     try:
         text = content.decode()
     except UnicodeDecodeError as problem:
@@ -74,11 +75,13 @@ def inject(source: str, service_accounts: Path | None, tenant_id: str | None, ou
     return 1 if result.refusals else 0
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as problem:
-        raise ManifestError(f"{path} cannot be read: {problem.strerror}") from problem
+def _read_input() -> bytes:
+    from azwi.cluster.manifests import MAX_FILE_BYTES  # noqa: PLC0415
+
+    content = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ManifestError(f"standard input is larger than {MAX_FILE_BYTES} bytes")
+    return content
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
