@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RENEWED_AT: Final = 0.8  # of a token's life; kubernetes/pkg/kubelet/token/token_manager.go
+SHORTEST: Final = 0.5  # seconds between two renewals, whatever an issuer's clock says
 RETRY: Final = 5.0  # seconds after a renewal that failed
 
 
@@ -76,5 +77,5 @@ class TokenFiles:
         partial.replace(file.path)  # a reader sees the old token or the new one, never half of one
         now = time.time()
         life = datetime.fromisoformat(status["expirationTimestamp"]).timestamp() - now
-        file.due = now + max(life, 0.0) * RENEWED_AT
+        file.due = now + max(life * RENEWED_AT, SHORTEST)
         file.claims = jwt.decode(status["token"], options={"verify_signature": False})
