@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from azwi.errors import AzwiError, LocalError
 from azwi.local import isolation, namespaces
 from azwi.local.pod import find_container, projected_tokens
 from azwi.local.processes import claim_process
-from azwi.local.run import janitor
+from azwi.local.run import private_folder
 from azwi.local.running import with_annotations, with_free_proxy_port
 from azwi.local.stage import OwnEmulator, Stage
 
@@ -95,13 +94,9 @@ def isolation_problem() -> str:
 
 def _run_isolated(examples: Path) -> int:
     """Tell it from inside of namespaces, by a process that runs this module."""
-    folder = tempfile.mkdtemp(prefix="azwi-")
-    with janitor(folder) as (_, kept):
-        try:
-            argv = [sys.executable, "-m", "azwi.local.demo", str(examples), folder]
-            _, status = os.waitpid(namespaces.spawn(argv, (kept,)), 0)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with private_folder() as (folder, _, kept):
+        argv = [sys.executable, "-m", "azwi.local.demo", str(examples), folder]
+        _, status = os.waitpid(namespaces.spawn(argv, (kept,)), 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from azwi.local import namespaces
@@ -70,26 +72,31 @@ def run(order: RunOrder) -> int:
     """
     claim_process()
     adopt_orphans()
-    folder = tempfile.mkdtemp(prefix="azwi-")
-    with janitor(folder) as (pid, kept_by_the_living), _blocked_signals():
+    with private_folder() as (folder, janitor, kept_by_the_living), _blocked_signals():
         try:
             return _supervise(order, folder, kept_by_the_living)
         finally:
-            kill_descendants(spared=pid)
-            shutil.rmtree(folder, ignore_errors=True)
+            kill_descendants(spared=janitor)
 
 
 @contextlib.contextmanager
-def janitor(folder: str) -> Iterator[tuple[int, int]]:
-    """A shell that removes the folder once nobody has the descriptor any more; gives its process and the descriptor."""
+def private_folder() -> Iterator[tuple[str, int, int]]:
+    """A folder that goes whatever happens: the janitor is there before it, and a shell.
+
+    Gives:
+        The folder, the janitor's process, and the descriptor: the folder goes once nobody has it any more.
+    """
+    folder = str(Path(tempfile.gettempdir()) / f"azwi-{secrets.token_hex(8)}")
     read_end, write_end = os.pipe()
     shell = subprocess.Popen(  # noqa: S603  # a fixed script
         ["/bin/sh", "-c", _JANITOR, "sh", folder], stdin=read_end, start_new_session=True, cwd="/"
     )
     os.close(read_end)
     try:
-        yield shell.pid, write_end
+        Path(folder).mkdir(mode=0o700)
+        yield folder, shell.pid, write_end
     finally:
+        shutil.rmtree(folder, ignore_errors=True)
         os.close(write_end)
         shell.wait()
 
