@@ -258,6 +258,22 @@ def test_killed_while_it_starts_it_leaves_nothing(delay: float, mode: tuple[str,
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("delay", [0.05, 0.15, 0.3, 0.45])
+def test_a_signal_while_it_starts_ends_it(delay: float, mode: tuple[str, ...], sandbox: Sandbox) -> None:
+    """From the moment that its private folder is there: at once, with the signal's exit code and nothing else."""
+    process = subprocess.Popen(
+        sandbox.argv(*mode, "--", "sleep", "300"), env=sandbox.environment, stderr=subprocess.PIPE, text=True
+    )
+    while not any(sandbox.temporary.iterdir()):
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.terminate()
+    _, told = process.communicate(timeout=20)
+    assert process.returncode in {143, -15}, told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_killed_supervisor_leaves_nothing(mode: tuple[str, ...], sandbox: Sandbox) -> None:
     """The process that the user sees ends what the supervisor cannot end any more, and says 137."""
     process = sandbox.start(*mode, "--", "sh", "-c", "setsid sleep 300 & echo ready; wait")

@@ -127,14 +127,19 @@ def adopt_orphans() -> None:
 
 
 def kill_descendants(spared: int = 0) -> None:
-    """Kill every child of this process but for one, and those that it adopts meanwhile, until there is none."""
-    while children := _children() - {spared}:
+    """Kill every child of this process but for one, and those that it adopts meanwhile, until there is none.
+
+    What /proc shows of another namespace is none of ours, and is left alone.
+    """
+    strangers = {spared}
+    while children := _children() - strangers:
         for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        for child in children:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(child, 0)
+            try:
+                if os.waitpid(child, os.WNOHANG)[0] == 0:  # it is ours, and lives
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+            except ChildProcessError:
+                strangers.add(child)
 
 
 def _children() -> set[int]:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from azwi.errors import AzwiError
 from azwi.local.processes import adopt_orphans, die_with_parent, kill_descendants
@@ -32,12 +32,26 @@ _NOT_EXECUTABLE: Final = 126
 _IDLE: Final = 3600.0  # seconds between two looks at a command without tokens
 
 
-class _InterruptedError(Exception):
+class _Interrupted(BaseException):  # like KeyboardInterrupt; nobody on the way may take it for an error
     """A signal ended the run before the command was there."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+
+class _Interruption:
+    """The first signal that ends the run before the command is there; later ones change nothing."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def take(self, number: int, _: object) -> None:
+        """Be the handler of a signal."""
+        if not self.number:
+            self.number = number
+            raise _Interrupted
+
+    def check(self) -> None:
+        """Raise if there was one: where Python has no caller to raise to, as in `__del__`, it drops exceptions."""
+        if self.number:
+            raise _Interrupted
 
 
 def main(argv: list[str]) -> int:
@@ -46,33 +60,32 @@ def main(argv: list[str]) -> int:
     control, folder, group = fields.pop("control"), Path(fields.pop("folder")), fields.pop("group")
     order = RunOrder(**{**fields, "command": tuple(fields["command"])})
     adopt_orphans()
-    for number in _heeded(_ENDING):
-        signal.signal(number, _interrupt)
-    front = _Front(control)
+    interruption = _Interruption()
     try:
+        for number in _heeded(_ENDING):
+            signal.signal(number, interruption.take)
+        front = _Front(control)
         with Rehearsal(order, folder) as prepared:
+            interruption.check()
             for note in prepared.notes:
                 sys.stderr.write(f"azwi run: {note}\n")
             sys.stderr.flush()
             return _run_command(prepared, front, group)
-    except _InterruptedError as interrupted:
-        return 128 + interrupted.number
+    except _Interrupted:
+        return 128 + interruption.number
     except AzwiError as problem:
         sys.stderr.write(f"azwi run: {problem}\n")
         return problem.exit_code
     finally:
         for number in FORWARDED:
             signal.signal(number, signal.SIG_IGN)
-        kill_descendants()
+        if not order.isolated:  # the first process of a namespace takes all others with it
+            kill_descendants()
 
 
 def _heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
     """Those that whoever started us does not want ignored; nohup and background jobs of a shell have such."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-def _interrupt(number: int, _: object) -> NoReturn:
-    raise _InterruptedError(number)
 
 
 class _Front:
