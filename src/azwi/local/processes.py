@@ -43,7 +43,7 @@ class Process:
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  # our own programs
                 [find_program(argv[0]), *argv[1:]],
-                env=dict(environment),
+                env={**environment, "TMPDIR": str(folder)},  # what a kill leaves there goes with the folder
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -17,11 +17,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from azwi.errors import LocalError
 from azwi.local import namespaces
 from azwi.local.processes import adopt_orphans, claim_process, kill_descendants
 
@@ -85,20 +85,32 @@ def private_folder() -> Iterator[tuple[str, int, int]]:
 
     Gives:
         The folder, the janitor's process, and the descriptor: the folder goes once nobody has it any more.
+
+    Raises:
+        LocalError: There is no place for it.
     """
-    folder = str(Path(tempfile.gettempdir()) / f"azwi-{secrets.token_hex(8)}")
+    folder = str(_temporary_folder() / f"azwi-{secrets.token_hex(8)}")
     read_end, write_end = os.pipe()
     shell = subprocess.Popen(  # noqa: S603  # a fixed script
         ["/bin/sh", "-c", _JANITOR, "sh", folder], stdin=read_end, start_new_session=True, cwd="/"
     )
     os.close(read_end)
     try:
-        Path(folder).mkdir(mode=0o700)
+        try:
+            Path(folder).mkdir(mode=0o700)
+        except OSError as problem:
+            raise LocalError(f"cannot make a folder in {Path(folder).parent}: {problem.strerror}") from problem
         yield folder, shell.pid, write_end
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(write_end)
         shell.wait()
+
+
+def _temporary_folder() -> Path:
+    """Where temporary files belong; `tempfile` would write one to try, which a kill leaves there."""
+    given = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    return next((Path(place).absolute() for place in given if place and os.access(place, os.W_OK)), Path("/tmp"))  # noqa: S108  # the last resort
 
 
 @contextlib.contextmanager
