@@ -116,3 +116,20 @@ def test_machine_wide_trust(run: Run) -> None:
         pytest.skip("the machine has no bundle")
     found = run("env", "-i", "curl", "-sS", "--cacert", bundle, "https://login.microsoftonline.com/")
     assert "no identity provider" in found.stdout, found.stderr
+
+
+def test_a_namespace_with_one_user_is_told(tmp_path: Path) -> None:
+    """The proxy needs a user of its own; where there is none, that and what to do about it are named."""
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("unshare is not installed")
+    found = subprocess.run(
+        [unshare, "-r", AZWI, "run", "-f", EXAMPLES / "imds-proxy.yaml", "--isolated", "--proxy", "--", "true"],
+        env={"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "TMPDIR": str(tmp_path), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert 1 == found.returncode
+    assert "the namespace has no user 1501 for azwi-proxy; install newuidmap" in found.stderr

@@ -163,12 +163,14 @@ class Rehearsal:
         return running
 
     def _start_proxy(self, stage: Stage, pod: RunningPod) -> None:
-        if pod.has_container(PROXY_INIT_CONTAINER):
+        launcher: list[str] = []
+        if self._order.isolated and pod.has_container(PROXY_CONTAINER):
+            launcher = isolation.user_launcher(find_container(pod.admitted.pod, PROXY_CONTAINER))
+        if pod.has_container(PROXY_INIT_CONTAINER):  # its rules name the proxy's user, who must be there
             self._notes.append(stage.set_redirect(pod))
         if not pod.has_container(PROXY_CONTAINER):
             return
-        container = find_container(pod.admitted.pod, PROXY_CONTAINER)
-        proxy = stage.start_proxy(pod, isolation.user_launcher(container) if self._order.isolated else ())
+        proxy = stage.start_proxy(pod, launcher)
         if not self._order.isolated:
             self._notes.append(
                 f"the proxy is http://127.0.0.1:{proxy.port}, which the Python, JavaScript, .NET and Java SDKs find by "
