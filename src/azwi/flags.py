@@ -8,9 +8,7 @@ at once.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from azwi.errors import FlagError
 
@@ -22,9 +20,11 @@ _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """One flag: its name without dashes, its default as text, one sentence of help."""
+class Flag(NamedTuple):
+    """One flag: its name without dashes, its default as text, one sentence of help.
+
+    A named tuple and not a dataclass, for the programs that run for a moment in each Pod.
+    """
 
     name: str
     default: str
@@ -76,6 +76,8 @@ def _boolean(name: str, value: str) -> str:
 
 def print_usage(program: str, specs: Sequence[Flag]) -> None:
     """Print the program's flags with defaults and help on stdout."""
+    from textwrap import fill  # noqa: PLC0415 - needed here only
+
     lines = [f"Usage: {program} [flags]", ""]
     for spec in sorted(specs, key=lambda spec: spec.name):
         lines.append(f"  --{spec.name}" + ("" if spec.boolean else f"={spec.default or 'VALUE'}"))

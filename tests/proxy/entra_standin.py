@@ -56,16 +56,17 @@ class StandIn:
         self.forms: list[dict[str, str]] = []
         self.requests: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.server_names: list[str | None] = []
         self.key = ec.generate_private_key(ec.SECP256R1())
         self._used: defaultdict[str, int] = defaultdict(int)
-        authority = trustme.CA()
         self.ca_file = folder / "ca.crt"
-        authority.cert_pem.write_to_path(self.ca_file)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._make_handler())
         self._server.daemon_threads = True
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.sni_callback = lambda _socket, name, _context: self.server_names.append(name)
+        self.ca_file.write_bytes(self.renew_certificate())
+        self._server.socket = self._context.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         self.url = f"https://127.0.0.1:{self.port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -77,6 +78,13 @@ class StandIn:
     def __exit__(self, *_problem: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def renew_certificate(self) -> bytes:
+        """A certificate of a new authority from now on; gives the authority."""
+        authority = trustme.CA()
+        authority.issue_cert("127.0.0.1", "localhost", "token.example").configure_cert(self._context)
+        pem: bytes = authority.cert_pem.bytes()
+        return pem
 
     def answer_discovery(self) -> Reply:
         """The tenant's OpenID configuration."""
@@ -128,10 +136,12 @@ class StandIn:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 standin.requests["GET"] += 1
+                standin.paths.append(self.path)
                 self._send(standin.answer_discovery())
 
             def do_POST(self) -> None:
                 standin.requests["POST"] += 1
+                standin.paths.append(self.path)
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 form = {name: values[0] for name, values in parse_qs(body).items()}
                 standin.forms.append(form)

@@ -177,11 +177,11 @@ def test_msal(emulator: Emulator, pod: ProxyProcess, identity: dict[str, Any]) -
 )
 @pytest.mark.usefixtures("pod")
 def test_a_refusal_reaches_the_program(client_id: str, scope: str, code: str) -> None:
-    """What Entra says comes through at once, with its number, and no SDK tries again."""
+    """What Entra says comes through with its number, after our tries at most, and no SDK tries again."""
     begun = time.monotonic()
     with (
         ManagedIdentityCredential(client_id=client_id) as credential,
         pytest.raises(ClientAuthenticationError, match=code),
     ):
         credential.get_token(f"{scope}/.default")
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < (10 if code == "AADSTS700213" else 2)

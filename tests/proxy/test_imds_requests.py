@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from azwi.proxy.identity_map import parse_identity_map
-from azwi.proxy.imds import Answer, Fault, Forward, Ready, Redirect, Request, Rules, TokenQuery, read_request
+from azwi.proxy.imds import Answer, Fault, Forward, Quit, Ready, Redirect, Request, Rules, TokenQuery, read_request
 from azwi.proxy.imds import fault_answer as answer_fault
 from azwi.proxy.paths import Passthrough
 
@@ -20,7 +20,7 @@ RULES = Rules(
 HEADERS = (("host", "169.254.169.254"), ("metadata", "true"))
 
 
-def read(query: str, rules: Rules = RULES) -> TokenQuery | Forward | Ready | Redirect | Fault:
+def read(query: str, rules: Rules = RULES) -> TokenQuery | Forward | Ready | Quit | Redirect | Fault:
     """What a token request with this query asks for."""
     return read_request(Request("GET", f"{PATH}?{query}", HEADERS), rules)
 
@@ -229,3 +229,18 @@ def test_a_fault_is_json() -> None:
         b'{"error":"invalid_request","error_description":"no"}',
     )
     assert expected == answer_fault(Fault(400, "no"))
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [("POST", (), 0), ("GET", (), 405), ("POST", (("x-forwarded-for", "1"),), 400), ("POST", (("origin", "x"),), 400)],
+)
+def test_quit(method: str, headers: tuple[tuple[str, str], ...], status: int) -> None:
+    """With the flag a POST ends the program, though not one that a browser or a server sends for somebody else."""
+    request = Request(method, "/quit", [("host", "localhost"), *headers])
+    found = read_request(request, replace(RULES, allow_quit=True))
+    assert status == (found.status if isinstance(found, Fault) else 0)
+    assert isinstance(found, Fault if status else Quit)
+    refused = read_request(request, RULES)
+    assert isinstance(refused, Fault)
+    assert refused.status == 403

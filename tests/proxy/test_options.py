@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import pytest
 
 from azwi import log
+from azwi.entra.binding import TokenProxy
 from azwi.errors import ConfigurationError, FlagError
 from azwi.proxy.options import LOG_LEVELS, PASSTHROUGHS, Options, parse_options
 from azwi.proxy.paths import Passthrough
@@ -26,6 +25,8 @@ def test_defaults() -> None:
         identity_map="",
         metrics=None,
         passthrough="instance",
+        drain_seconds=0,
+        allow_quit=False,
     )
     assert expected == parse_options([])
 
@@ -43,12 +44,14 @@ def test_defaults() -> None:
         (["--metrics-addr=:8001"], "metrics", ("", 8001)),
         (["--metrics-addr=[::1]:8001"], "metrics", ("::1", 8001)),
         (["--passthrough=none"], "passthrough", "none"),
+        (["--drain-seconds=25"], "drain_seconds", 25),
+        (["--allow-quit"], "allow_quit", True),
         (["--identity-map=/map"], "identity_map", "/map"),
     ],
 )
 def test_flags(argv: list[str], name: str, expected: object) -> None:
     """Each flag says what it is for."""
-    assert name in {field.name for field in fields(Options)}
+    assert name in Options._fields
     assert expected == getattr(parse_options(argv), name)
 
 
@@ -65,6 +68,9 @@ def test_flags(argv: list[str], name: str, expected: object) -> None:
         "--metrics-addr=x:y",
         "--passthrough=some",
         "--require-metadata-header=maybe",
+        "--drain-seconds=-1",
+        "--drain-seconds=86401",
+        "--drain-seconds=1.5",
         "--probe=2",
         "--unknown",
         "stray",
@@ -106,7 +112,7 @@ def test_the_environment() -> None:
             "AZURE_KUBERNETES_TOKEN_PROXY": "https://x",
         }
     )
-    assert Settings("c", "t", "/token", "https://h:1/", "/ca", identity_binding=True) == full
+    assert Settings("c", "t", "/token", "https://h:1/", "/ca", TokenProxy("x", 443, "", "x")) == full
 
 
 def test_all_that_is_missing_is_told_at_once() -> None:

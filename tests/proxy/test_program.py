@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -13,8 +14,11 @@ import pytest
 from tests.proxy.entra_standin import Reply
 from tests.proxy.proxy_process import PROGRAM, free_port
 
+from azwi.proxy.imds import Answer
+from azwi.proxy.life import Life, Listener
 from azwi.proxy.main import main
 from azwi.proxy.probe import probe
+from azwi.proxy.server import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +50,65 @@ def test_a_signal_ends_it_within_two_seconds(
         assert proxy.process.wait(3) == 0
         assert time.monotonic() - begun < 2
     assert "Traceback" not in proxy.output
+
+
+def test_a_plain_sidecar_drains(start_proxy: Callable[..., ProxyProcess]) -> None:
+    """With time to drain it serves on after SIGTERM while it is asked, within that time; a second signal ends it."""
+    proxy = start_proxy("--drain-seconds=2")
+    begun = time.monotonic()
+    proxy.process.send_signal(signal.SIGTERM)
+    while time.monotonic() - begun < 1.5:
+        assert proxy.ask_token("resource=https://drained").status == 200
+        time.sleep(0.05)
+    assert proxy.process.wait(5) == 0
+    assert 1.9 < time.monotonic() - begun < 4
+
+    proxy = start_proxy("--drain-seconds=60")
+    proxy.process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        proxy.process.wait(0.5)
+    proxy.process.send_signal(signal.SIGTERM)
+    assert proxy.process.wait(3) == 0
+
+
+def test_a_drain_is_over_when_nobody_asks() -> None:
+    """It waits for a pause in the requests, and for those that are being answered."""
+
+    async def run() -> None:
+        life, answer = Life(drain_seconds=30, quiet_seconds=0.3), asyncio.Event()
+
+        async def handle() -> Answer:
+            await answer.wait()
+            return Answer(200, (), b"")
+
+        server = HttpServer(lambda _request, _body: handle(), "test")
+        port = free_port()
+        serving = asyncio.create_task(life.serve([Listener(server, "127.0.0.1", port, "")]))
+        await asyncio.sleep(0.1)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await asyncio.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.6)
+        assert not serving.done()
+        answer.set()
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        begun = time.monotonic()
+        await asyncio.wait_for(serving, 5)
+        assert 0.2 < time.monotonic() - begun < 2
+
+    asyncio.run(run())
+
+
+def test_a_job_ends_its_sidecar(start_proxy: Callable[..., ProxyProcess]) -> None:
+    """POST /quit is answered, and the program ends with 0, at once even where it would drain; only with the flag."""
+    proxy = start_proxy("--allow-quit", "--drain-seconds=60")
+    assert proxy.ask("/quit").status == 405
+    assert proxy.ask("/quit", method="POST", Metadata="").status == 200
+    assert proxy.process.wait(3) == 0
+    proxy = start_proxy()
+    assert proxy.ask("/quit", method="POST").status == 403
 
 
 def test_a_missing_environment_is_one_line(tmp_path: Path) -> None:
@@ -119,16 +182,18 @@ def test_the_probe_of_a_running_proxy(proxy: ProxyProcess) -> None:
 
 
 def test_the_probe_waits_for_a_slow_start(environment: dict[str, str], tmp_path: Path) -> None:
-    """Refused connections are tried again, up to a number of times."""
+    """Refused connections are tried again until a deadline, however long that is in tries."""
     port = free_port()
-    assert not probe(port, tries=2, pause=0.01)
+    begun = time.monotonic()
+    assert not probe(port, tries=1, start=0.3)
+    assert 0.3 <= time.monotonic() - begun < 2
     command = [str(PROGRAM), f"--proxy-port={port}"]
     with (tmp_path / "log").open("wb") as log:
         started: list[subprocess.Popen[bytes]] = []
         start = lambda: started.append(subprocess.Popen(command, env=environment, stderr=log))  # noqa: E731
         timer = threading.Timer(0.1, start)
         timer.start()
-        assert probe(port, tries=50, pause=0.1)
+        assert probe(port, tries=1, start=20)
         timer.join()
         started[0].terminate()
         assert started[0].wait(5) == 0

@@ -11,8 +11,9 @@ import pytest
 from tests.proxy.entra_standin import Reply
 from tests.proxy.proxy_process import TOKEN_TARGET, read_responses
 
+from azwi.proxy.connection import MAX_PIPELINED
 from azwi.proxy.imds import Answer, Request
-from azwi.proxy.server import MAX_PIPELINED, HttpServer
+from azwi.proxy.server import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -13,8 +13,9 @@ import pytest
 from tests.proxy.entra_standin import CORRELATION_ID, TENANT, Reply, StandIn, refusal
 
 from azwi.entra.faults import EntraFault
-from azwi.entra.http import FaultyAnswerError, Transport, make_ssl_context
+from azwi.entra.http import FaultyAnswerError, Transport
 from azwi.entra.tokens import AccessToken, TokenExchanger, read_answer
+from azwi.entra.trust import make_ssl_context
 from azwi.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def token_file(tmp_path: Path) -> Path:
 
 def make_transport(entra: StandIn, host: str = "127.0.0.1") -> Transport:
     """The way to that Entra."""
-    return Transport(make_ssl_context(str(entra.ca_file)), host, "azwi-test")
+    context = make_ssl_context(str(entra.ca_file))
+    return Transport(lambda: context, host, "azwi-test")
 
 
 @pytest.fixture
@@ -168,7 +170,7 @@ def test_nobody_listens(token_file: Path, entra: StandIn) -> None:
 
 def test_a_certificate_of_nobody_we_trust(token_file: Path, entra: StandIn) -> None:
     """TLS that cannot be verified is unavailability; the assertion is not sent."""
-    transport = Transport(ssl.create_default_context(), "127.0.0.1", "x")
+    transport = Transport(ssl.create_default_context, "127.0.0.1", "x")
     exchanger = TokenExchanger(entra.url, str(token_file), transport, time.time)
     fault = exchanger.acquire("c", TENANT, SCOPE)
     assert isinstance(fault, EntraFault)
@@ -322,7 +324,7 @@ def test_msal_replays_a_400_unless_told(entra: StandIn) -> None:
 
     entra.replies["c"] = [refusal(70021)]
     for transport, expected in [
-        (Plain(make_ssl_context(str(entra.ca_file)), "127.0.0.1", "x"), 1),
+        (Plain(lambda: make_ssl_context(str(entra.ca_file)), "127.0.0.1", "x"), 1),
         (make_transport(entra), 3),
     ]:
         application = msal.ConfidentialClientApplication(

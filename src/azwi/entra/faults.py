@@ -32,7 +32,8 @@ class EntraFault:
 
     `code` is the AADSTS number, if Entra gave one. `status` is the HTTP status of the answer; None when it is unknown
     or there was no answer. `unavailable` says that Entra did not decide: it was unreachable, failed or answered with
-    something that is no answer. `retry_after` is Entra's own wish, in seconds.
+    something that is no answer. `retry_after` is Entra's own wish, in seconds. `local` says that Entra was not asked at
+    all, because the request or the token file cannot be used.
     """
 
     error: str
@@ -42,6 +43,7 @@ class EntraFault:
     status: int | None = None
     retry_after: int | None = None
     unavailable: bool = False
+    local: bool = False
 
     @property
     def throttled(self) -> bool:

@@ -7,9 +7,11 @@ interface is the one MSAL documents for `http_client`: `get` and `post` answer w
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
-import ssl
+import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import urlencode, urlsplit
@@ -22,15 +24,16 @@ from azwi.entra.faults import (
     read_fault,
     unavailable,
 )
-from azwi.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Mapping
+    import ssl
+    from collections.abc import Callable, Iterator, Mapping
+
+    from azwi.entra.binding import TokenProxy
 
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 10.0
-TOTAL_SECONDS: Final = 20.0  # for one request with its answer
+TOTAL_SECONDS: Final = 20.0  # for one request with its answer, where the caller has set no other limit
 MAX_ANSWER_BYTES: Final = 1_048_576  # a token is 2 to 60 KB, a discovery document 2 KB
 _CHUNK: Final = 65_536
 
@@ -79,39 +82,41 @@ class Answer:
         """Do nothing: a status that MSAL must not see has become a FaultyAnswerError already."""
 
 
-def make_ssl_context(ca_file: str) -> ssl.SSLContext:
-    """The context for Entra: the system's authorities, or only those in `ca_file` where one is named.
-
-    Raises:
-        ConfigurationError: The file cannot be read or holds no certificate.
-    """
-    try:
-        context = ssl.create_default_context(cafile=ca_file or None)
-    except (OSError, ssl.SSLError) as problem:
-        raise ConfigurationError(
-            f"SSL_CERT_FILE: no certificates could be read from {ca_file!r}: {problem}",
-            hint="it must name a file of PEM certificates",
-        ) from problem
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
 class Transport:
     """MSAL's `http_client`; safe to share between threads.
 
     Follows no redirect and reads no proxy variable. An authority outside of Microsoft's clouds never leads to one of
-    their hosts, whatever its discovery document says.
+    their hosts, whatever its discovery document says. With a token proxy, every request goes there instead, with its
+    own path.
 
     Args:
-        context: How the server is verified.
+        find_context: How the server is verified, asked for each request.
         authority_host: The host of the configured authority.
         user_agent: Sent with each request.
+        token_proxy: The cluster's, where identities are bound to it.
     """
 
-    def __init__(self, context: ssl.SSLContext, authority_host: str, user_agent: str) -> None:
-        self._context = context
+    def __init__(
+        self,
+        find_context: Callable[[], ssl.SSLContext],
+        authority_host: str,
+        user_agent: str,
+        token_proxy: TokenProxy | None = None,
+    ) -> None:
+        self._find_context = find_context
         self._private = authority_host.lower() not in MICROSOFT_HOSTS
         self._user_agent = user_agent
+        self._token_proxy = token_proxy
+        self._limits = threading.local()
+
+    @contextlib.contextmanager
+    def limited_to(self, seconds: float) -> Iterator[None]:
+        """All requests that this thread makes within take no longer together."""
+        self._limits.deadline = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            del self._limits.deadline
 
     def get(
         self,
@@ -166,6 +171,7 @@ class Transport:
         headers: Mapping[str, str] | None,
         body: bytes | None,
     ) -> Answer:
+        deadline = getattr(self._limits, "deadline", None) or time.monotonic() + TOTAL_SECONDS
         parts = urlsplit(url)
         host = parts.hostname or ""
         if parts.scheme != "https" or not host:
@@ -176,37 +182,59 @@ class Transport:
         sent = {**(headers or {}), "User-Agent": self._user_agent, "Connection": "close"}
         if body is not None:
             sent["Content-Type"] = "application/x-www-form-urlencoded"
-        connection = http.client.HTTPSConnection(
-            host, parts.port or 443, timeout=CONNECT_SECONDS, context=self._context
-        )
+        path, connection = parts.path, None
         try:
-            connection.connect()
-            _limit(connection.sock, READ_SECONDS)
-            connection.request(method, f"{parts.path}?{query}" if query else parts.path, body, sent)
-            return _read_answer(connection)
+            if self._token_proxy is not None:
+                path, host = self._token_proxy.path + path, self._token_proxy.host
+            connection = self._connect(host, parts.port or 443, deadline)
+            connection.request(method, f"{path}?{query}" if query else path, body, sent)
+            return _read_answer(connection, deadline)
         except FaultyAnswerError:
             raise
         except (OSError, http.client.HTTPException) as problem:
             raise FaultyAnswerError(unavailable(f"{host} could not be asked: {_describe(problem)}")) from problem
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
+
+    def _connect(self, host: str, port: int, deadline: float) -> http.client.HTTPSConnection:
+        """A connection to the host, or to the token proxy in its place, which may go by another name in TLS."""
+        context, server_name = self._find_context(), host
+        if self._token_proxy is not None:
+            port, server_name = self._token_proxy.port, self._token_proxy.server_name
+        connection = http.client.HTTPSConnection(host, port, timeout=_left(deadline, CONNECT_SECONDS))
+        # Not connection.connect(), which takes the host for the name in TLS.
+        plain = socket.create_connection((host, port), _left(deadline, CONNECT_SECONDS))
+        try:
+            connection.sock = context.wrap_socket(plain, server_hostname=server_name)
+        except BaseException:
+            plain.close()
+            raise
+        connection.sock.settimeout(_left(deadline, READ_SECONDS))
+        return connection
 
 
-def _limit(sock: socket.socket | None, seconds: float) -> None:
-    if sock is not None:
-        sock.settimeout(seconds)
+def _left(deadline: float, limit: float) -> float:
+    """Seconds until the deadline, no more than the limit.
+
+    Raises:
+        TimeoutError: It is over.
+    """
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the time for the exchange is over")
+    return min(left, limit)
 
 
-def _read_answer(connection: http.client.HTTPSConnection) -> Answer:
-    deadline = time.monotonic() + TOTAL_SECONDS
+def _read_answer(connection: http.client.HTTPSConnection, deadline: float) -> Answer:
+    sock = connection.sock  # the connection lets go of it when the head is read
     response = connection.getresponse()
     body = bytearray()
     while chunk := response.read1(_CHUNK):
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             raise FaultyAnswerError(unavailable(f"{connection.host} answered with more than {MAX_ANSWER_BYTES} bytes"))
-        if time.monotonic() > deadline:
-            raise FaultyAnswerError(unavailable(f"{connection.host} took more than {TOTAL_SECONDS:.0f} s to answer"))
+        sock.settimeout(_left(deadline, READ_SECONDS))
     headers = {name.title(): value for name, value in response.getheaders()}
     return Answer(response.status, headers, body.decode("utf-8", "replace"))
 

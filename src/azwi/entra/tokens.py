@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MAX_APPLICATIONS: Final = 128  # as many as the reference keeps (pkg/proxy/cred_cache.go)
 MAX_ASSERTION_BYTES: Final = 65_536
+DEFAULT_SECONDS: Final = 30.0  # for one exchange
 # What stands in a directory id or a verified domain name; also keeps the authority's path from being changed.
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,253}")
 _CLIENT_ID: Final = re.compile(r"[\x21-\x7e]{1,255}")
@@ -89,16 +90,23 @@ class TokenExchanger:
         # Guards the two above, and MSAL's use of the second: each of its applications brings a lock of its own.
         self._lock = threading.Lock()
 
-    def acquire(self, client_id: str, tenant_id: str, scope: str) -> AccessToken | EntraFault:
-        """One exchange; blocks for as long as the transport does.
+    def acquire(
+        self, client_id: str, tenant_id: str, scope: str, seconds: float = DEFAULT_SECONDS
+    ) -> AccessToken | EntraFault:
+        """One exchange; blocks for as long as it takes.
 
         Args:
             client_id: The application or managed identity.
             tenant_id: A directory id or domain name.
             scope: One scope that ends with `/.default`.
+            seconds: That its requests may take together.
         """
+        with self._transport.limited_to(seconds):
+            return self._acquire(client_id, tenant_id, scope)
+
+    def _acquire(self, client_id: str, tenant_id: str, scope: str) -> AccessToken | EntraFault:
         if problem := _find_problem(client_id, tenant_id):
-            return EntraFault("invalid_request", problem)
+            return EntraFault("invalid_request", problem, local=True)
         try:
             self._read_assertion()  # before the network is asked for anything
             application = self._find_application(client_id, tenant_id)
@@ -108,7 +116,7 @@ class TokenExchanger:
                 http_exceptions=(OSError, MsalServiceError),
             )
         except _AssertionFileError as problem:
-            return EntraFault("invalid_client", str(problem))
+            return EntraFault("invalid_client", str(problem), local=True)
         except FaultyAnswerError as problem:
             return problem.fault
         except (ValueError, KeyError, TypeError, OSError, MsalServiceError) as problem:

@@ -1,30 +1,38 @@
-"""Tokens in memory, and one exchange for however many callers want the same one."""
+"""Tokens in memory: served while valid, renewed while asked for, one exchange for however many callers.
+
+What is decided here is who waits for what. When a token is renewed, what is tried again and how long a fault is
+remembered stands in `schedule`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
+import random
+import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import TYPE_CHECKING, Final
 
 from azwi.entra.faults import EntraFault, unavailable
 from azwi.log import logger
+from azwi.proxy import schedule
+from azwi.proxy.threads import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from azwi.entra.tokens import AccessToken
     from azwi.proxy.metrics import Metrics
 
-MAX_TOKENS: Final = 1000  # of 2 KB each, seldom more
-# Seconds of life below which a token is replaced; Entra's SDKs all use five minutes.
-FRESH_SECONDS: Final = 300
-MAX_EXCHANGES: Final = 8  # at the same time, for different tokens
-CALLER_SECONDS: Final = 30.0  # how long a caller waits for one exchange
+    Exchange = Callable[["TokenKey", float], AccessToken | EntraFault]
 
-_T = TypeVar("_T")
+MAX_TOKENS: Final = 1000  # of 2 KB each, seldom more
+MAX_FAULTS: Final = 200  # remembered for seconds
+MAX_EXCHANGES: Final = 8  # at the same time, for different tokens
+CALLER_SECONDS: Final = 20.0  # how long a caller waits at most: for its turn and an exchange
+PATIENCE: Final = 1.0  # how long a caller waits for a new token when the old one is still valid
+
 _log = logger("proxy")
 
 
@@ -37,117 +45,210 @@ class TokenKey:
     scope: str
 
 
-class TokenCache:
-    """Serves tokens from memory while they are fresh, and an older valid one while Entra gives no other.
+@dataclass(slots=True)
+class _Entry:
+    """A token, and when it is to be renewed on the Unix clock; None for not in the background."""
 
-    Belongs to one event loop. How often a fault is tried again is decided nowhere else than in `_renew`.
+    token: AccessToken
+    renew_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """A fault, and until when Entra is not asked again: with an older token still valid, and with none.
+
+    Seconds of the monotonic clock.
+    """
+
+    fault: EntraFault
+    since: float
+    until_with_token: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the cache does not do itself, so that tests need neither wait nor guess.
+
+    `clock` gives seconds of the Unix clock, `monotonic` seconds that never go back, `chance` a number from 0 to 1.
+    """
+
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    chance: Callable[[], float] = random.random
+
+
+class TokenCache:
+    """Serves tokens from memory, and an older valid one while Entra gives no other. Belongs to one event loop.
 
     Args:
-        exchange: Gets one token; blocks, and is called in a thread.
-        clock: Seconds of the Unix clock.
+        exchange: Gets one token within so many seconds; blocks, and is called in a thread.
         metrics: Where hits and exchanges are counted.
+        surroundings: Clocks, sleep and chance.
         max_tokens: How many are kept; the one not used for longest goes first.
     """
 
     def __init__(
         self,
-        exchange: Callable[[TokenKey], AccessToken | EntraFault],
-        clock: Callable[[], float],
+        exchange: Exchange,
         metrics: Metrics,
+        surroundings: Surroundings | None = None,
         max_tokens: int = MAX_TOKENS,
     ) -> None:
         self._exchange = exchange
-        self._clock = clock
         self._metrics = metrics
+        self._around = surroundings or Surroundings()
         self._max_tokens = max_tokens
-        self._tokens: OrderedDict[TokenKey, AccessToken] = OrderedDict()
+        self._entries: OrderedDict[TokenKey, _Entry] = OrderedDict()
+        self._holds: OrderedDict[TokenKey, _Hold] = OrderedDict()
         self._running: dict[TokenKey, asyncio.Task[AccessToken | EntraFault]] = {}
         self._slots = asyncio.Semaphore(MAX_EXCHANGES)
 
     def find(self, key: TokenKey) -> AccessToken | None:
-        """The token, if memory holds one that is not near its end."""
-        token = self._tokens.get(key)
-        fresh = token is not None and token.expires_on - self._clock() > FRESH_SECONDS
-        self._metrics.count_cache(hit=fresh)
-        if not fresh:
+        """The token that can be served at once; if it is due, its renewal begins beside."""
+        entry = self._entries.get(key)
+        now = self._around.clock()
+        if entry is None or not schedule.is_fresh(entry.token, now):
+            self._metrics.cache_misses += 1
             return None
-        self._tokens.move_to_end(key)
-        return token
+        self._metrics.cache_hits += 1
+        self._entries.move_to_end(key)
+        if entry.renew_at is not None and now >= entry.renew_at and self._find_fault(key) is None:
+            self._start(key)
+        return entry.token
 
     async def obtain(self, key: TokenKey) -> AccessToken | EntraFault:
-        """A new token, or the old one while it is valid and there is no new one, or why there is none.
+        """A new token, or the old one while it is valid and no new one comes soon, or why there is none.
 
         Callers for the same token share one exchange, which goes on when they leave.
         """
+        old = self._find_valid(key)
+        if (fault := self._find_fault(key)) is not None:
+            return old or fault
+        task = self._start(key)
+        if old is not None:
+            await asyncio.wait([task], timeout=PATIENCE)
+        if not task.done() and self._find_valid(key) is None:
+            await asyncio.wait([task], timeout=CALLER_SECONDS)
+        if not task.done():
+            return self._find_valid(key) or unavailable(f"Microsoft Entra gave no token in {CALLER_SECONDS:.0f} s")
+        outcome = task.result()
+        return self._find_valid(key) or outcome if isinstance(outcome, EntraFault) else outcome
+
+    def seconds_left(self) -> list[tuple[str, str, float]]:
+        """Client id and scope of each token in memory, and the seconds that are left of its life, never less than 0."""
+        now = self._around.clock()
+        return [
+            (key.client_id, key.scope, max(0.0, entry.token.expires_on - now)) for key, entry in self._entries.items()
+        ]
+
+    # --- Exchanges --------------------------------------------------------------------------------------------------
+
+    def _start(self, key: TokenKey) -> asyncio.Task[AccessToken | EntraFault]:
+        """The exchange for this token, which may be running already."""
         task = self._running.get(key)
         if task is None:
             task = asyncio.create_task(self._renew(key))
             self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key, None))
-        try:
-            async with asyncio.timeout(CALLER_SECONDS):
-                return await asyncio.shield(task)
-        except TimeoutError:
-            return self._find_valid(key) or unavailable(f"Microsoft Entra gave no token within {CALLER_SECONDS:.0f} s")
+            task.add_done_callback(lambda done: self._finish(key, done))
+        return task
+
+    def _finish(self, key: TokenKey, task: asyncio.Task[AccessToken | EntraFault]) -> None:
+        self._running.pop(key, None)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            _log.error("a token could not be asked for", exc_info=problem)
 
     async def _renew(self, key: TokenKey) -> AccessToken | EntraFault:
-        async with self._slots:
-            outcome = await _run_in_thread(lambda: self._exchange(key))
+        outcome = await self._try_until_deadline(key)
         if isinstance(outcome, EntraFault):
-            self._note_fault(key, outcome)
-            return self._find_valid(key) or outcome
-        self._metrics.count_exchange("token")
-        self._tokens[key] = outcome
-        self._tokens.move_to_end(key)
-        while len(self._tokens) > self._max_tokens:
-            self._tokens.popitem(last=False)
-        _log.info("token obtained", extra={"fields": {"client_id": key.client_id, "scope": key.scope}})
+            self._hold(key, outcome)
+        else:
+            self._keep(key, outcome)
         return outcome
 
-    def _find_valid(self, key: TokenKey) -> AccessToken | None:
-        token = self._tokens.get(key)
-        return token if token is not None and token.expires_on > self._clock() else None
+    async def _try_until_deadline(self, key: TokenKey) -> AccessToken | EntraFault:
+        deadline = self._around.monotonic() + schedule.DEADLINE
+        tries = 0
+        while True:
+            outcome = await self._try(key, deadline)
+            tries += 1
+            if not isinstance(outcome, EntraFault):
+                return outcome
+            left = deadline - self._around.monotonic()
+            pause = schedule.find_pause(outcome, tries, left, self._around.chance())
+            if pause is None:
+                return outcome
+            _log.debug("asking Microsoft Entra again", extra={"fields": {**_describe(key, outcome), "pause": pause}})
+            await self._around.sleep(pause)
 
-    def _note_fault(self, key: TokenKey, fault: EntraFault) -> None:
-        result = "throttled" if fault.throttled else "unavailable" if fault.unavailable else "refused"
-        self._metrics.count_exchange(result, fault.code)
-        fields = {
-            "client_id": key.client_id,
-            "scope": key.scope,
-            "result": result,
-            "error": fault.error,
-            "aadsts": fault.code,
-            "correlation_id": fault.correlation_id,
-            "description": fault.description,
-        }
+    async def _try(self, key: TokenKey, deadline: float) -> AccessToken | EntraFault:
+        async with self._slots:
+            begun = self._around.monotonic()
+            if deadline <= begun:
+                return unavailable("too many tokens are asked for at once")
+            outcome = await run_in_thread(lambda: self._exchange(key, deadline - begun))
+        seconds = self._around.monotonic() - begun
+        if isinstance(outcome, EntraFault):
+            self._metrics.count_exchange(_result(outcome), seconds, outcome.code)
+        else:
+            self._metrics.count_exchange("token", seconds)
+        return outcome
+
+    # --- Memory -----------------------------------------------------------------------------------------------------
+
+    def _keep(self, key: TokenKey, token: AccessToken) -> None:
+        self._holds.pop(key, None)
+        self._entries[key] = _Entry(token, schedule.find_renewal(token, self._around.chance()))
+        self._entries.move_to_end(key)
+        while len(self._entries) > self._max_tokens:
+            self._entries.popitem(last=False)
+        _log.info("token obtained", extra={"fields": {"client_id": key.client_id, "scope": key.scope}})
+
+    def _hold(self, key: TokenKey, fault: EntraFault) -> None:
+        has_token = self._find_valid(key) is not None
+        now = self._around.monotonic()
+        chance = self._around.chance()
+        with_token, without = (schedule.find_hold(fault, chance, has_token=has) for has in (True, False))
+        self._holds[key] = _Hold(fault, now, now + with_token, now + without)
+        self._holds.move_to_end(key)
+        while len(self._holds) > MAX_FAULTS:
+            self._holds.popitem(last=False)
+        fields = {**_describe(key, fault), "older_token": has_token}
         _log.warning("no token from Microsoft Entra", extra={"fields": fields})
 
+    def _find_fault(self, key: TokenKey) -> EntraFault | None:
+        """The last fault, while Entra is not to be asked again; a wish to wait is what is left of it."""
+        hold = self._holds.get(key)
+        if hold is None:
+            return None
+        now = self._around.monotonic()
+        if now >= (hold.until if self._find_valid(key) is None else hold.until_with_token):
+            return None
+        fault = hold.fault
+        if fault.retry_after is None:
+            return fault
+        return replace(fault, retry_after=max(1, ceil(fault.retry_after - (now - hold.since))))
 
-async def _run_in_thread(function: Callable[[], _T]) -> _T:
-    """What a blocking function returns, or raises.
+    def _find_valid(self, key: TokenKey) -> AccessToken | None:
+        entry = self._entries.get(key)
+        return entry.token if entry is not None and schedule.is_valid(entry.token, self._around.clock()) else None
 
-    A daemon thread of its own and not `asyncio.to_thread`: the pool's threads are waited for when the program ends, and
-    one that is stuck in a slow exchange would hold up SIGTERM. Exchanges are rare, so no pool is kept either.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_T] = loop.create_future()
 
-    def settle(result: _T | None, problem: Exception | None) -> None:
-        if future.cancelled():
-            return
-        if problem is not None:
-            future.set_exception(problem)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
+def _result(fault: EntraFault) -> str:
+    if fault.local:
+        return "not_asked"
+    return "throttled" if fault.throttled else "unavailable" if fault.unavailable else "refused"
 
-    def run() -> None:
-        result, problem = None, None
-        try:
-            result = function()
-        except Exception as raised:  # noqa: BLE001 - it is raised again where it is awaited
-            problem = raised
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, result, problem)
 
-    threading.Thread(target=run, name="exchange", daemon=True).start()
-    return await future
+def _describe(key: TokenKey, fault: EntraFault) -> dict[str, object]:
+    """A fault as fields of a log line."""
+    return {
+        "client_id": key.client_id,
+        "scope": key.scope,
+        "result": _result(fault),
+        "error": fault.error,
+        "aadsts": fault.code,
+        "correlation_id": fault.correlation_id,
+        "description": fault.description,
+    }

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from azwi.proxy.metrics import Metrics
     from azwi.proxy.passthrough import Upstream
 
+    AnyAnswer = imds.Answer | imds.StreamedAnswer
+
 MAX_REMEMBERED_PATHS: Final = 100
 _log = logger("proxy")
 
@@ -34,6 +36,7 @@ class Endpoint:
         upstream: The real service.
         metrics: Where requests are counted.
         clock: Seconds of the Unix clock.
+        end: Called when the program is asked to end.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Endpoint:
         upstream: Upstream,
         metrics: Metrics,
         clock: Callable[[], float],
+        end: Callable[[], None],
     ) -> None:
         self._rules = rules
         self._tenant_id = tenant_id
@@ -51,9 +55,10 @@ class Endpoint:
         self._upstream = upstream
         self._metrics = metrics
         self._clock = clock
+        self._quit = end
         self._refused_paths: set[str] = set()
 
-    def handle(self, request: imds.Request, body: bytes) -> imds.Answer | Awaitable[imds.Answer]:
+    def handle(self, request: imds.Request, body: bytes) -> AnyAnswer | Awaitable[AnyAnswer]:
         """The answer, or something to wait for where it is not at hand."""
         asked = imds.read_request(request, self._rules)
         match asked:
@@ -62,6 +67,10 @@ class Endpoint:
             case imds.Ready():
                 self._metrics.count_request("ready")
                 return imds.ready_answer()
+            case imds.Quit():
+                self._metrics.count_request("quit")
+                self._quit()
+                return imds.quit_answer()
             case imds.Forward():
                 return self._forward(asked, request, body)
             case imds.Redirect():
@@ -84,14 +93,14 @@ class Endpoint:
         if not isinstance(outcome, EntraFault):
             return self._serve_token(query, outcome)
         answer = imds.entra_fault_answer(outcome)
-        self._metrics.count_request("refused" if answer.status == imds.BAD_REQUEST else "unavailable")
+        self._metrics.count_request("refused" if answer.status == imds.BAD_REQUEST else "unavailable", outcome.code)
         return answer
 
     def _serve_token(self, query: imds.TokenQuery, token: AccessToken) -> imds.Answer:
-        self._metrics.count_request("token")
+        self._metrics.tokens_served += 1
         return imds.token_answer(query, token, self._clock())
 
-    async def _forward(self, forward: imds.Forward, request: imds.Request, body: bytes) -> imds.Answer:
+    async def _forward(self, forward: imds.Forward, request: imds.Request, body: bytes) -> AnyAnswer:
         answer = await self._upstream.forward(forward, request, body)
         self._metrics.count_request("forwarded")
         return answer

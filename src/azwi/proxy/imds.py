@@ -19,7 +19,7 @@ from azwi.proxy.identity_map import SELECTORS, IdentityMap
 from azwi.proxy.paths import Passthrough, Place, Route, find_route
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from azwi.entra.faults import EntraFault
     from azwi.entra.tokens import AccessToken
@@ -30,6 +30,7 @@ _HOST: Final = re.compile(r"(?:169\.254\.169\.254|127\.0\.0\.1|localhost)(?::\d{
 _API_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 _MAX_PARAMETERS: Final = 64
 _DEFAULT_SCOPE: Final = "/.default"
+QUIT_PATH: Final = "/quit"
 
 BAD_REQUEST: Final = 400
 FORBIDDEN: Final = 403
@@ -50,6 +51,7 @@ class Rules:
     client_id: str = ""
     require_metadata_header: bool = True
     passthrough: Passthrough = Passthrough.INSTANCE
+    allow_quit: bool = False
     identities: IdentityMap = IdentityMap()  # noqa: RUF009 - it is never changed
 
 
@@ -85,6 +87,11 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Quit:
+    """A wish that the program ends: its Pod's job is done."""
+
+
+@dataclass(frozen=True, slots=True)
 class Redirect:
     """The same request under its clean path."""
 
@@ -110,15 +117,31 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class StreamedAnswer:
+    """An answer whose body comes in parts: so many bytes, None where that is not known, within so many seconds.
+
+    If the parts raise, the answer cannot be finished, and its connection must end without saying that it is whole.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    length: int | None
+    parts: AsyncGenerator[bytes, None]
+    seconds: float
+
+
 # --- Requests -----------------------------------------------------------------------------------------------
 
 
-def read_request(request: Request, rules: Rules) -> TokenQuery | Forward | Ready | Redirect | Fault:
+def read_request(request: Request, rules: Rules) -> TokenQuery | Forward | Ready | Quit | Redirect | Fault:
     """What a request asks for."""
     host, target = _split_target(request)
     if fault := _check_host(host, request):
         return fault
     path, _, query = target.partition("?")
+    if path == QUIT_PATH and rules.allow_quit:
+        return _read_quit(request)
     route = find_route(path, rules.passthrough)
     match route.place:
         case Place.UNCLEAN:
@@ -164,6 +187,15 @@ def _check_metadata_rules(request: Request, rules: Rules) -> Fault | None:
     if len(values) == 1 and values[0].lower() == "true":
         return None
     return Fault(BAD_REQUEST, "Required metadata header not specified: send Metadata: true, once")
+
+
+def _read_quit(request: Request) -> Quit | Fault:
+    """[D 30] What ends the program must not come from a browser or another server on somebody's behalf."""
+    if request.method != "POST":
+        return Fault(METHOD_NOT_ALLOWED, "The program is ended with POST", allow="POST")
+    if any(_values(request, name) for name in ("x-forwarded-for", "origin")):
+        return Fault(BAD_REQUEST, "Requests on behalf of others do not end the program")
+    return Quit()
 
 
 def _refuse_route(route: Route) -> Fault:
@@ -319,6 +351,11 @@ def describe_fault(fault: EntraFault) -> str:
 
 def ready_answer() -> Answer:
     """[R 5] Listening and configured."""
+    return Answer(200, (("Content-Type", "text/plain; charset=utf-8"),), b"ok")
+
+
+def quit_answer() -> Answer:
+    """[D 30] The end will come after this answer."""
     return Answer(200, (("Content-Type", "text/plain; charset=utf-8"),), b"ok")
 
 

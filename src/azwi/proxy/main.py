@@ -14,8 +14,12 @@ from azwi.errors import AzwiError, ConfigurationError
 from azwi.proxy.options import PROGRAM, parse_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from ssl import SSLContext
+
     from azwi.proxy.identity_map import IdentityMap
     from azwi.proxy.options import Options
+    from azwi.proxy.settings import Settings
 
 ADDRESS: Final = "127.0.0.1"  # [D 25] nothing outside of the Pod may ask
 _MAX_MAP_BYTES: Final = 1_048_576  # what a ConfigMap holds at most
@@ -60,12 +64,12 @@ def _serve(options: Options) -> int:
     from urllib.parse import urlsplit
 
     from azwi import log
-    from azwi.entra.http import Transport, make_ssl_context
+    from azwi.entra.http import Transport
     from azwi.entra.tokens import TokenExchanger
     from azwi.proxy.cache import TokenCache
     from azwi.proxy.endpoint import Endpoint, MetricsEndpoint
     from azwi.proxy.imds import Rules
-    from azwi.proxy.life import Listener, serve_until_signal
+    from azwi.proxy.life import Life, Listener
     from azwi.proxy.metrics import Metrics
     from azwi.proxy.passthrough import Upstream
     from azwi.proxy.paths import Passthrough
@@ -79,25 +83,43 @@ def _serve(options: Options) -> int:
         require_metadata_header=options.require_metadata_header,
         passthrough=Passthrough(options.passthrough),
         identities=_read_identity_map(options.identity_map),
+        allow_quit=options.allow_quit,
     )
     log.configure(options.log_level)
-    if settings.identity_binding:
-        log.logger("proxy").warning("identity binding is not served yet: tokens come from the authority itself")
 
     name = user_agent("proxy")
-    host = urlsplit(settings.authority_host).hostname or ""
-    transport = Transport(make_ssl_context(settings.ca_file), host, name)
+    transport = Transport(
+        _make_trust(settings), urlsplit(settings.authority_host).hostname or "", name, settings.token_proxy
+    )
     exchanger = TokenExchanger(settings.authority_host, settings.token_file, transport, time.time)
-    metrics = Metrics()
-    tokens = TokenCache(lambda key: exchanger.acquire(key.client_id, key.tenant_id, key.scope), time.time, metrics)
-    endpoint = Endpoint(rules, settings.tenant_id, tokens, Upstream(), metrics, time.time)
+    life, metrics = Life(options.drain_seconds), Metrics()
+    tokens = TokenCache(
+        lambda key, seconds: exchanger.acquire(key.client_id, key.tenant_id, key.scope, seconds), metrics
+    )
+    metrics.tokens = tokens.seconds_left
+    endpoint = Endpoint(rules, settings.tenant_id, tokens, Upstream(), metrics, time.time, life.end)
     listeners = [Listener(HttpServer(endpoint.handle, name), ADDRESS, options.port, "--proxy-port")]
     if options.metrics is not None:
         listeners.append(
             Listener(HttpServer(MetricsEndpoint(metrics).handle, name), *options.metrics, "--metrics-addr")
         )
-    asyncio.run(serve_until_signal(listeners))
+    asyncio.run(life.serve(listeners))
     return 0
+
+
+def _make_trust(settings: Settings) -> Callable[[], SSLContext]:
+    """How the server is verified that tokens come from.
+
+    Raises:
+        ConfigurationError: The certificates that are named cannot be used.
+    """
+    from azwi.entra.trust import ClusterTrust, make_ssl_context
+
+    proxy = settings.token_proxy
+    if proxy is not None and (proxy.ca_file or proxy.ca_data):
+        return ClusterTrust(proxy).find_context
+    context = make_ssl_context(settings.ca_file)
+    return lambda: context
 
 
 def _read_identity_map(path: str) -> IdentityMap:

@@ -5,8 +5,7 @@ Source: R 5 (flags), D 25, 26, 28, 30.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from azwi.contract import DEFAULT_PROXY_PORT
 from azwi.errors import FlagError, sentence
@@ -19,6 +18,7 @@ PROGRAM: Final = "azwi-proxy"
 LOG_LEVELS: Final = ("", "info", "debug", "trace", "all")
 PASSTHROUGHS: Final = ("instance", "all", "none")
 _MAX_PORT: Final = 65535
+_MAX_SECONDS: Final = 86400
 
 FLAGS: Final = (
     Flag("proxy-port", str(DEFAULT_PROXY_PORT), "Port on 127.0.0.1 that requests come to, 1 to 65535."),
@@ -33,13 +33,17 @@ FLAGS: Final = (
     ),
     Flag("identity-map", "", "File with a line object_id=...,client_id=... for each identity not named by client id."),
     Flag("metrics-addr", "", "Address of /metrics, such as 127.0.0.1:8001; empty for none."),
+    Flag("drain-seconds", "0", "After SIGTERM, go on until 5 s without a request, so long at most; 0 ends at once."),
+    Flag("allow-quit", "false", "End when asked by POST /quit, for a Job without native sidecars.", boolean=True),
     Flag("passthrough", "instance", "What goes on to the real metadata service: instance, all or none."),
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the flags say. `metrics` is host and port, or None for no metrics; `identity_map` is a path or empty."""
+class Options(NamedTuple):
+    """What the flags say. `metrics` is host and port, or None for no metrics; `identity_map` is a path or empty.
+
+    A named tuple, since `dataclasses` would be a tenth of what the probe takes of memory.
+    """
 
     port: int
     probe: bool
@@ -49,6 +53,8 @@ class Options:
     identity_map: str
     metrics: tuple[str, int] | None
     passthrough: str
+    drain_seconds: int
+    allow_quit: bool
 
 
 def parse_options(argv: Sequence[str]) -> Options:
@@ -68,6 +74,8 @@ def parse_options(argv: Sequence[str]) -> Options:
         identity_map=values["identity-map"],
         metrics=_parse_address(values["metrics-addr"], problems),
         passthrough=_parse_choice("passthrough", values["passthrough"], PASSTHROUGHS, problems),
+        drain_seconds=_parse_seconds("drain-seconds", values["drain-seconds"], problems),
+        allow_quit=values["allow-quit"] == "true",
     )
     if problems:
         raise FlagError(sentence(problems))
@@ -80,6 +88,15 @@ def _parse_port(value: str, problems: list[str]) -> int:
         problems.append(f"flag --proxy-port: {value!r} is no port; it must be 1 to {_MAX_PORT}")
         return 0
     return port
+
+
+def _parse_seconds(name: str, value: str, problems: list[str]) -> int:
+    if not (
+        value.isascii() and value.isdigit() and len(value) <= len(str(_MAX_SECONDS)) and int(value) <= _MAX_SECONDS
+    ):
+        problems.append(f"flag --{name}: {value!r} is no number of seconds; it must be 0 to {_MAX_SECONDS}")
+        return 0
+    return int(value)
 
 
 def _parse_choice(name: str, value: str, allowed: Sequence[str], problems: list[str]) -> str:

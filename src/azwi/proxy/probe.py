@@ -11,32 +11,42 @@ import socket
 import time
 from typing import Final
 
-TRIES: Final = 7
+TRIES: Final = 7  # for a proxy that answers and is not ready, as the reference
 PAUSE_SECONDS: Final = 1.0
 TRY_SECONDS: Final = 5.0
+START_SECONDS: Final = 20.0  # for a proxy that does not listen yet
+_LOOK_SECONDS: Final = 0.1
 _OK: Final = (b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")
 
 
-def probe(port: int, tries: int = TRIES, pause: float = PAUSE_SECONDS) -> bool:
-    """Whether the proxy on 127.0.0.1 says that it is ready, within a number of tries.
-
-    A refused connection counts as one try: the proxy may still be starting.
+def probe(port: int, tries: int = TRIES, pause: float = PAUSE_SECONDS, start: float = START_SECONDS) -> bool:
+    """Whether the proxy on 127.0.0.1 says that it is ready.
 
     Args:
         port: Where it listens.
-        tries: How often it is asked.
+        tries: How often it may say that it is not.
         pause: Seconds between the beginnings of two tries.
+        start: Seconds in which it has to listen; a refused connection is no try.
     """
-    for number in range(tries):
+    deadline = time.monotonic() + start
+    while tries:
         begun = time.monotonic()
-        if _ask(port):
+        ready = _ask(port)
+        if ready:
             return True
-        if number < tries - 1:
+        if ready is None:
+            if begun >= deadline:
+                return False
+            time.sleep(_LOOK_SECONDS)
+            continue
+        tries -= 1
+        if tries:
             time.sleep(max(0.0, begun + pause - time.monotonic()))
     return False
 
 
-def _ask(port: int) -> bool:
+def _ask(port: int) -> bool | None:
+    """Whether it is ready; None where nobody listens."""
     request = f"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode()
     start = b""
     try:
@@ -44,6 +54,8 @@ def _ask(port: int) -> bool:
             connection.sendall(request)
             while len(start) < len(_OK[0]) and (received := connection.recv(256)):
                 start += received
+    except ConnectionRefusedError:
+        return None
     except OSError:
         return False
     return start.startswith(_OK)

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from azwi import contract
+from azwi.entra.binding import read_token_proxy
 from azwi.entra.clouds import PUBLIC, parse_authority_host
 from azwi.errors import ConfigurationError, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from azwi.entra.binding import TokenProxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Settings:
     """The identity and the way to its tokens.
 
     `client_id` is empty where requests must name one. `authority_host` ends with a slash. `ca_file` is empty for the
-    system's certificates. `identity_binding` says that the Pod was set up for a custom token endpoint.
+    system's certificates. `token_proxy` stands between us and Entra where identities are bound to the cluster.
     """
 
     client_id: str
@@ -29,7 +32,7 @@ class Settings:
     token_file: str
     authority_host: str
     ca_file: str
-    identity_binding: bool = False
+    token_proxy: TokenProxy | None = None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -47,6 +50,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         authority_host = parse_authority_host(configured, contract.AUTHORITY_HOST_VARIABLE)
     except ConfigurationError as problem:
         problems.append(str(problem))
+    token_proxy = read_token_proxy(environment, problems)
     if problems:
         raise ConfigurationError(sentence(problems))
     return Settings(
@@ -55,7 +59,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         token_file=token_file,
         authority_host=authority_host,
         ca_file=environment.get(contract.SSL_CERT_FILE_VARIABLE, ""),
-        identity_binding=bool(environment.get(contract.TOKEN_PROXY_VARIABLE)),
+        token_proxy=token_proxy,
     )
 
 

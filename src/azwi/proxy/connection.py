@@ -1,0 +1,345 @@
+"""One HTTP/1.1 or 1.0 connection: moves bytes, keeps bounds, knows nothing of tokens.
+
+The parser is llhttp in its strict mode (httptools), which refuses what servers read in different ways: both a
+Content-Length and a Transfer-Encoding, bare line feeds, blanks in header names.
+
+Source: RFC 9112.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+import httptools
+
+from azwi.log import logger
+from azwi.proxy.imds import Answer, Request, StreamedAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from azwi.proxy.server import HttpServer
+
+    AnyAnswer = Answer | StreamedAnswer
+    Handler = Callable[[Request, bytes], AnyAnswer | Awaitable[AnyAnswer]]
+
+MAX_HEAD_BYTES: Final = 16_384  # request line and headers
+MAX_HEADERS: Final = 100
+MAX_BODY_BYTES: Final = 65_536
+MAX_PIPELINED: Final = 16  # requests of one connection that wait for their turn
+REQUEST_SECONDS: Final = 5.0  # for a whole request to arrive, as the reference's header time-out
+IDLE_SECONDS: Final = 75.0  # between two requests
+
+_TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+_log = logger("proxy")
+
+
+class _Incoming:
+    """The part of a request that has arrived."""
+
+    __slots__ = ("body", "collected", "fed", "headers", "url", "whole_head")
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: list[tuple[str, str]] = []
+        self.body = bytearray()
+        self.fed = 0  # bytes given to the parser while the head was not whole
+        self.collected = 0  # bytes of names and values
+        self.whole_head = False
+
+
+class Connection(asyncio.Protocol):
+    """One connection: requests are answered one after the other, in the order they came."""
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._waiting: deque[tuple[Request, bytes, bool]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._refusal: Answer | None = None
+        self._incoming = _Incoming()
+        self._receiving = False
+        self._writable = True
+        self._drained: asyncio.Future[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self._task is not None
+
+    # --- asyncio.Protocol ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or refuse it when there are too many."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what create_server makes
+        self._transport = transport
+        if self._server.admit(self):
+            self._set_deadline(self._server.request_seconds)
+        else:
+            self._write(Answer(503, (_TEXT, ("Retry-After", "1")), b"too many connections"), keep_alive=False)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Forget the connection; a request that is being answered ends here, its exchange does not."""
+        self._server.forget(self)
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        """The client does not read: take nothing more from it."""
+        self._writable = False
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._writable = True
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser within the bounds of a head; its callbacks collect and answer requests."""
+        if self._refusal is not None:
+            return
+        if not self._incoming.whole_head:
+            self._incoming.fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # a wish for another protocol, answered like any other request and with the end of the connection
+        except httptools.HttpParserError:
+            if self._refusal is None:
+                self._refuse(400, "the request is no HTTP")
+        if not self._incoming.whole_head and self._incoming.fed > MAX_HEAD_BYTES:
+            self._refuse(431, "the headers are too large")
+
+    # --- httptools' callbacks ---------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A request begins to arrive; from here on it has so many seconds."""
+        self._receiving = True
+        if self._task is None:
+            self._set_deadline(self._server.request_seconds)
+
+    def on_url(self, part: bytes) -> None:
+        """Collect the target."""
+        self._incoming.url += part
+        self._incoming.collected += len(part)
+        if self._incoming.collected > MAX_HEAD_BYTES:
+            self._refuse(431, "the target is too long")
+
+    def on_header(self, name: bytes, value: bytes | None) -> None:
+        """Collect one header."""
+        incoming, content = self._incoming, value or b""
+        incoming.headers.append((name.decode("latin-1").lower(), content.decode("latin-1").strip()))
+        incoming.collected += len(name) + len(content)
+        if len(incoming.headers) > MAX_HEADERS or incoming.collected > MAX_HEAD_BYTES:
+            self._refuse(431, "the headers are too large")
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._incoming.whole_head = True
+
+    def on_body(self, part: bytes) -> None:
+        """Collect the body."""
+        self._incoming.body += part
+        if len(self._incoming.body) > MAX_BODY_BYTES:
+            self._refuse(413, "the body is too large")
+
+    def on_message_complete(self) -> None:
+        """Answer the request, or queue it behind those before."""
+        if self._refusal is not None:
+            return
+        request = Request(
+            self._parser.get_method().decode("latin-1"),
+            self._incoming.url.decode("latin-1"),
+            self._incoming.headers,
+            self._parser.get_http_version(),
+        )
+        keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        message = (request, bytes(self._incoming.body), keep_alive)
+        self._incoming = _Incoming()
+        self._receiving = False
+        if self._task is None:
+            self._answer(*message)
+        elif len(self._waiting) < MAX_PIPELINED:
+            self._waiting.append(message)
+        else:
+            self._refuse(400, "too many requests at once")
+
+    # --- Answers ----------------------------------------------------------------------------------------------------
+
+    def end_when_idle(self) -> None:
+        """Close now, or after the answers that are outstanding."""
+        if self._task is None and self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _answer(self, request: Request, body: bytes, keep_alive: bool) -> None:  # noqa: FBT001 - a message's third part
+        self._server.requests += 1
+        answer = self._server.handler(request, body)
+        if isinstance(answer, Answer):
+            self._write(answer, keep_alive=keep_alive, request=request)
+            return
+        self._set_deadline(None)
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._task = self._loop.create_task(self._answer_later(answer, request, keep_alive=keep_alive))
+
+    async def _answer_later(
+        self, pending: AnyAnswer | Awaitable[AnyAnswer], request: Request, *, keep_alive: bool
+    ) -> None:
+        try:
+            answer = pending if isinstance(pending, Answer | StreamedAnswer) else await pending
+        except Exception:  # noqa: BLE001 - a defect of ours must not take the connection's other requests along
+            _log.exception("a request could not be answered")
+            answer = Answer(500, (_TEXT,), b"internal error")
+        if isinstance(answer, StreamedAnswer):
+            await self._stream(answer, request, keep_alive=keep_alive)
+            self._task = None
+        else:
+            self._task = None
+            self._write(answer, keep_alive=keep_alive, request=request)
+        while self._waiting and self._task is None and self._is_open():
+            self._answer(*self._waiting.popleft())
+        if self._task is None and self._is_open():
+            if self._refusal is not None:
+                self._write(self._refusal, keep_alive=False)
+            else:
+                self._resume_reading()
+
+    async def _stream(self, answer: StreamedAnswer, request: Request, *, keep_alive: bool) -> None:
+        """Write a body as it comes; where it cannot be finished the connection breaks, lest somebody take it for whole.
+
+        Source: RFC 9112 sections 7.1 (chunked, which HTTP/1.0 does not know) and 8 (incomplete messages).
+        """
+        chunked = answer.length is None and request.version != "1.0"
+        headers = answer.headers
+        if chunked:
+            headers = (*headers, ("Transfer-Encoding", "chunked"))
+        elif answer.length is not None:
+            headers = (*headers, ("Content-Length", str(answer.length)))
+        else:
+            keep_alive = False  # the end of the connection is the end of the body
+        keep_alive = keep_alive and not self._server.stopping
+        try:
+            self._send(self._render_head(answer.status, headers, request, keep_alive=keep_alive))
+            async with asyncio.timeout(answer.seconds), contextlib.aclosing(answer.parts) as parts:
+                async for part in parts:
+                    self._send(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+                    await self._wait_until_writable()
+        except asyncio.CancelledError:
+            raise
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the answer is not whole
+            _log.info("an answer was not passed on whole", extra={"fields": {"reason": type(problem).__name__}})
+            self.abort()
+            return
+        if chunked:
+            self._send(b"0\r\n\r\n")
+        self._end_answer(keep_alive=keep_alive)
+
+    def _send(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def _wait_until_writable(self) -> None:
+        if not self._writable:
+            self._drained = self._loop.create_future()
+            await self._drained
+
+    def _resume_reading(self) -> None:
+        """Take more from the client, unless it owes us something or we owe it an answer."""
+        if self._transport is not None and self._writable and self._task is None:
+            self._transport.resume_reading()
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Answer what was asked before, then this, then close."""
+        if self._refusal is not None:
+            return
+        self._refusal = Answer(status, (_TEXT,), text.encode())
+        if self._task is None:
+            self._write(self._refusal, keep_alive=False)
+
+    def _is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def _write(self, answer: Answer, *, keep_alive: bool, request: Request | None = None) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        keep_alive = keep_alive and not self._server.stopping
+        headers = answer.headers
+        if not any(name == "Content-Length" for name, _ in headers):
+            headers = (*headers, ("Content-Length", str(len(answer.body))))
+        head = self._render_head(answer.status, headers, request, keep_alive=keep_alive)
+        transport.write(head if request is not None and request.method == "HEAD" else head + answer.body)
+        self._end_answer(keep_alive=keep_alive)
+
+    def _render_head(
+        self, status: int, headers: tuple[tuple[str, str], ...], request: Request | None, *, keep_alive: bool
+    ) -> bytes:
+        fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        if not keep_alive:
+            fields += "Connection: close\r\n"
+        elif request is not None and request.version == "1.0":
+            fields += "Connection: keep-alive\r\n"
+        return b"".join((_status_line(status), self._server.head(headers), fields.encode("latin-1"), b"\r\n"))
+
+    def _end_answer(self, *, keep_alive: bool) -> None:
+        """Wait for the next request, or close."""
+        if keep_alive:
+            self._set_deadline(self._server.request_seconds if self._receiving else IDLE_SECONDS)
+        elif self._transport is not None:
+            self._transport.close()
+
+    # --- Time-outs --------------------------------------------------------------------------------------------------
+
+    def _set_deadline(self, seconds: float | None) -> None:
+        """End the connection after so many seconds, unless this is called again; None for never.
+
+        The timer itself is set anew only when it fires too early, so a busy connection costs no timers.
+        """
+        self._deadline = 0.0 if seconds is None else self._loop.time() + seconds
+        if seconds is None:
+            return
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline, self._check_deadline)
+
+    def _check_deadline(self) -> None:
+        self._timer = None
+        if not self._deadline or not self._is_open():
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._check_deadline)
+        elif self._receiving:
+            self._refuse(408, "the request took too long to arrive")
+        elif self._transport is not None:
+            self._transport.close()
+
+
+@lru_cache(maxsize=64)
+def _status_line(status: int) -> bytes:
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:
+        reason = "Status"
+    return f"HTTP/1.1 {status} {reason}\r\n".encode()
