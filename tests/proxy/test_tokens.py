@@ -278,15 +278,15 @@ def test_an_answer_that_is_none(answer: object) -> None:
 # --- What we rely on in MSAL ----------------------------------------------------------------------------------
 
 
-def test_msal_needs_managed_identity_for_its_names_only() -> None:
-    """The stub that keeps `requests` out of the proxy still works, and still keeps it out."""
+def test_msal_needs_other_flows_for_their_names_only() -> None:
+    """The stubs that keep `requests`, a web server and XML out of the proxy still work, and still keep them out."""
     program = (
-        "import sys; from azwi.proxy.main import _leave_out_managed_identity as leave; leave();"
+        "import sys; from azwi.proxy.main import _leave_out_other_flows as leave; leave();"
         "import azwi.entra.tokens, azwi.proxy.endpoint, azwi.proxy.life, azwi.proxy.server, azwi.proxy.passthrough;"
         "import azwi.proxy.settings;"
         "print(*(name for name in sys.argv[1:] if name in sys.modules))"
     )
-    unwanted = ["requests", "urllib3", "cryptography", "click", "yaml", "rich", "uvicorn", "uvloop", "azwi.cluster"]
+    unwanted = ["requests", "urllib3", "http.server", "xml", "cryptography", "click", "yaml", "rich", "uvicorn", "uvloop", "azwi.cluster"]
     done = subprocess.run([sys.executable, "-c", program, *unwanted], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

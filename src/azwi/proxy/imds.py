@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
@@ -29,6 +30,7 @@ _HOST: Final = re.compile(r"(?:169\.254\.169\.254|127\.0\.0\.1|localhost)(?::\d{
 # [IMDS] Versions are dates. Which one it is makes no difference to the token endpoint.
 _API_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 _MAX_PARAMETERS: Final = 64
+_MAX_REMEMBERED: Final = 64  # queries of at most 16 KiB
 _DEFAULT_SCOPE: Final = "/.default"
 QUIT_PATH: Final = "/quit"
 
@@ -211,8 +213,12 @@ def _refuse_route(route: Route) -> Fault:
 def _read_token_request(request: Request, query: str, rules: Rules) -> TokenQuery | Fault:
     if request.method != "GET":
         return Fault(METHOD_NOT_ALLOWED, "A token is asked for with GET", allow="GET")
-    if fault := _check_metadata_rules(request, rules):
-        return fault
+    return _check_metadata_rules(request, rules) or _read_query(query, rules)
+
+
+@lru_cache(maxsize=_MAX_REMEMBERED)
+def _read_query(query: str, rules: Rules) -> TokenQuery | Fault:
+    """[VM] What a query asks for; programs ask for the same few tokens again and again, so the last ones are kept."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS, errors="strict")
     except ValueError:
@@ -272,7 +278,7 @@ def _find_resource(parameters: dict[str, str], problems: list[str]) -> tuple[str
         resource = parameters.get("scope", "").removesuffix(_DEFAULT_SCOPE)
     if not resource:
         problems.append("The resource parameter is required.")
-    elif any(character.isspace() or not character.isprintable() for character in resource):
+    elif " " in resource or not resource.isprintable():  # other blanks are not printable
         problems.append("The resource parameter must be one identifier without spaces")
     scope = resource if resource.endswith(_DEFAULT_SCOPE) else resource + _DEFAULT_SCOPE
     return resource, scope

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from azwi.proxy.connection import Handler
 
 MAX_CONNECTIONS: Final = 256
+_READ_BYTES: Final = 16_384
 
 
 class HttpServer:
@@ -41,6 +42,7 @@ class HttpServer:
         self.request_seconds = request_seconds
         self.stopping = False
         self.requests = 0  # that have come so far
+        self.buffer = memoryview(bytearray(_READ_BYTES))
         self._name = name
         self._max_connections = max_connections
         self._connections: set[Connection] = set()
