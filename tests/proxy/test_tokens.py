@@ -286,7 +286,19 @@ def test_msal_needs_other_flows_for_their_names_only() -> None:
         "import azwi.proxy.settings;"
         "print(*(name for name in sys.argv[1:] if name in sys.modules))"
     )
-    unwanted = ["requests", "urllib3", "http.server", "xml", "cryptography", "click", "yaml", "rich", "uvicorn", "uvloop", "azwi.cluster"]
+    unwanted = [
+        "requests",
+        "urllib3",
+        "http.server",
+        "xml",
+        "cryptography",
+        "click",
+        "yaml",
+        "rich",
+        "uvicorn",
+        "uvloop",
+        "azwi.cluster",
+    ]
     done = subprocess.run([sys.executable, "-c", program, *unwanted], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

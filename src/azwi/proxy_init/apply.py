@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from azwi.errors import RedirectError
 from azwi.proxy_init.rules import holds_rules
@@ -19,8 +18,7 @@ _DEADLINE: Final = 30  # seconds for one call of a program
 _LEGACY_TABLES: Final = "/proc/net/ip_tables_names"
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(NamedTuple):
     """One side of the kernel's packet filter, with its nat table as it is."""
 
     name: str  # nft or legacy
@@ -34,7 +32,7 @@ def find_backends() -> list[Backend]:
     Raises:
         RedirectError: There is no iptables.
     """
-    found = [backend for backend in (_nft(), _legacy()) if backend is not None]
+    found = [backend for backend in (_find("nft"), _find("legacy")) if backend is not None]
     if not found:
         raise RedirectError(
             "no iptables-nft-restore, iptables-legacy-restore or iptables-restore on PATH",
@@ -43,19 +41,28 @@ def find_backends() -> list[Backend]:
     return sorted(found, key=lambda backend: not holds_rules(backend.saved))
 
 
-def _nft() -> Backend | None:
-    restore = shutil.which("iptables-nft-restore") or shutil.which("iptables-restore")
-    save = shutil.which("iptables-nft-save") or shutil.which("iptables-save")
+def _find(side: str) -> Backend | None:
+    """One side, by the programs that are named for it, or by the plain ones where they are of that side."""
+    restore, save = _which(f"iptables-{side}-restore"), _which(f"iptables-{side}-save")
     if restore is None or save is None:
-        return None
-    return Backend("nft", restore, _save(save))
+        restore, save = _which("iptables-restore"), _which("iptables-save")
+        if restore is None or save is None or _side_of(restore) != side:
+            return None
+    return Backend(side, restore, _save(save) if side == "nft" or _has_legacy_nat() else "")
 
 
-def _legacy() -> Backend | None:
-    restore, save = shutil.which("iptables-legacy-restore"), shutil.which("iptables-legacy-save")
-    if restore is None or save is None:
-        return None
-    return Backend("legacy", restore, _save(save) if _has_legacy_nat() else "")
+def _side_of(restore: str) -> str:
+    """The side that a program says it is of; those older than iptables 1.8 are legacy and do not say it."""
+    return "nft" if "nf_tables" in _run([restore, "--version"], "").stdout else "legacy"
+
+
+def _which(name: str) -> str | None:
+    """The program of that name on PATH. Not `shutil.which`, which is a megabyte."""
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        path = f"{folder}/{name}"
+        if os.access(path, os.X_OK):
+            return path
+    return None
 
 
 def _has_legacy_nat() -> bool:

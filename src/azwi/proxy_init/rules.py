@@ -6,9 +6,7 @@ Source of the syntax: iptables-save(8), iptables-restore(8), iptables-extensions
 from __future__ import annotations
 
 import ipaddress
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from azwi.contract import (
     DEFAULT_PROXY_PORT,
@@ -30,12 +28,11 @@ REDIRECT_CHAIN: Final = "AZWI_PROXY_REDIRECT"
 COMMENT: Final = "azwi-proxy-init"
 _MAX_PORT: Final = 65535
 _MAX_UID: Final = (1 << 32) - 2  # the last one means "no user" (chown(2))
-_DIGITS: Final = re.compile(r"[0-9]{1,10}")
+_MAX_DIGITS: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class RedirectPlan:
-    """Which traffic goes where.
+class RedirectPlan(NamedTuple):
+    """Which traffic goes where. A named tuple, since `dataclasses` costs a program this small a tenth of its memory.
 
     Attributes:
         proxy_port: The proxy's port on loopback.
@@ -60,7 +57,8 @@ def read_plan(environment: Mapping[str, str]) -> RedirectPlan:
 
     def number(name: str, default: int, low: int, high: int) -> int:
         text = environment.get(name, "")
-        if text and not (_DIGITS.fullmatch(text) and low <= int(text) <= high):
+        digits = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+        if text and not (digits and low <= int(text) <= high):
             problems.append(f"{name} is {text!r}; {low} to {high} are allowed")
             return default
         return int(text) if text else default

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +23,7 @@ def verify_redirect(plan: RedirectPlan) -> None:
         RedirectError: Somebody else listens there, or somebody else answers, or nobody.
     """
     target = f"{plan.metadata_address}:{plan.metadata_port}"
-    nonce = secrets.token_bytes(16)
+    nonce = os.urandom(16)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
