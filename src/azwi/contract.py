@@ -28,6 +28,8 @@ SKIP_CONTAINERS_ANNOTATION: Final = PREFIX + "skip-containers"  # R 2.5
 INJECT_PROXY_ANNOTATION: Final = PREFIX + "inject-proxy-sidecar"  # R 2.4, D 5
 PROXY_PORT_ANNOTATION: Final = PREFIX + "proxy-sidecar-port"  # R 2.4, D 6
 PROXY_MODE_ANNOTATION: Final = PREFIX + "proxy-mode"  # D 10
+PROXY_QUIT_ANNOTATION: Final = PREFIX + "proxy-quit"  # D 30
+IDENTITY_MAP_ANNOTATION: Final = PREFIX + "identity-map"  # D 26
 LEGACY_TOKEN_PATH_ANNOTATION: Final = PREFIX + "legacy-token-path"  # D 3
 INJECTED_ANNOTATION: Final = PREFIX + "injected"  # D 16
 CUSTOM_ENDPOINT_ANNOTATION_PREFIX: Final = PREFIX + "use-"  # R 2.8
@@ -84,6 +86,9 @@ DEFAULT_PROXY_PORT: Final = 8000  # R 1
 DEFAULT_PROXY_UID: Final = 1501  # R 6
 METADATA_ADDRESS: Final = "169.254.169.254"  # R 6; Microsoft's Instance Metadata Service
 METADATA_PORT: Final = 80
+IDENTITY_MAP_VOLUME: Final = "azwi-identity-map"  # D 26
+IDENTITY_MAP_PATH: Final = "/etc/azwi/identity-map"  # a folder: the ConfigMap's keys
+DRAIN_MARGIN: Final = 5  # seconds of the grace period that a draining proxy leaves, D 30
 
 # --- Webhook --------------------------------------------------------------------------------------------
 

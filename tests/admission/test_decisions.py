@@ -312,6 +312,8 @@ def test_words_that_switch_the_proxy_off(word: str) -> None:
         ("proxy-sidecar-port", "80.5", "1 to 65535"),
         ("proxy-sidecar-port", "9" * 99, "1 to 65535"),
         ("proxy-mode", "Redirect", "redirect or environment"),
+        ("proxy-quit", "maybe", "true, 1, yes, on"),
+        ("identity-map", "a/b", "the name of a ConfigMap"),
         ("proxy-cpu-request", "lots", "a Kubernetes quantity"),
         ("proxy-init-memory-limit", "1 Gi", "a Kubernetes quantity"),
         ("proxy-cpu-request", "2", "at most the cpu limit 500m"),
@@ -444,6 +446,51 @@ def test_the_redirect_comes_before_everything_else() -> None:
     assert names(mutate(pod), "initContainers") == ["azwi-proxy-init", "azwi-proxy", "setup"]
     assert names(mutate(pod, settings=PLAIN), "initContainers") == ["azwi-proxy-init", "setup"]
     assert names(mutate(pod, settings=PLAIN), "containers") == ["azwi-proxy", "app"]
+
+
+def sidecar(pod: Any) -> Any:  # noqa: ANN401
+    """The proxy of an admitted Pod, in whichever list it is."""
+    spec = pod["spec"]
+    return next(one for one in (*spec.get("initContainers", ()), *spec["containers"]) if one["name"] == "azwi-proxy")
+
+
+@pytest.mark.parametrize(("grace", "seconds"), [(None, 25), (600, 595), (6, 1), (5, 0), (0, 0)])
+def test_a_plain_sidecar_is_told_how_long_it_may_drain(grace: int | None, seconds: int) -> None:
+    """D 30: the Pod's grace period less 5 s; a native one ends after the application and drains never."""
+    pod = make_pod(PROXY)
+    if grace is not None:
+        pod["spec"]["terminationGracePeriodSeconds"] = grace
+    flags = [flag for flag in sidecar(mutate(pod, settings=PLAIN))["args"] if flag.startswith("--drain-seconds")]
+    assert ([f"--drain-seconds={seconds}"] if seconds else []) == flags
+    assert not any("drain" in flag for flag in sidecar(mutate(pod))["args"])
+
+
+def test_a_job_may_end_its_sidecar() -> None:
+    """D 30: only where the Pod's author says so."""
+    assert "--allow-quit" in sidecar(mutate(make_pod({**PROXY, "proxy-quit": "true"})))["args"]
+    assert "--allow-quit" not in sidecar(mutate(make_pod({**PROXY, "proxy-quit": "no"})))["args"]
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, PLAIN])
+def test_the_identity_map_is_mounted(settings: Any) -> None:  # noqa: ANN401
+    """D 26: the ConfigMap as a folder, into the proxy alone; a second pass changes nothing."""
+    annotations = {**PROXY, "identity-map": "names"}
+    pod = mutate(make_pod(annotations), settings=settings)
+    proxy = sidecar(pod)
+    mount = {"name": "azwi-identity-map", "mountPath": "/etc/azwi/identity-map", "readOnly": True}
+    assert mount == proxy["volumeMounts"][-1]
+    assert "--identity-map=/etc/azwi/identity-map" in proxy["args"]
+    assert {"name": "azwi-identity-map", "configMap": {"name": "names"}} in pod["spec"]["volumes"]
+    assert mount not in app(pod)["volumeMounts"]
+    assert pod == mutate(pod, settings=settings)
+
+
+def test_the_name_of_the_identity_maps_volume_is_reserved() -> None:
+    """A volume of the author's under that name would be taken for it."""
+    pod = make_pod({**PROXY, "identity-map": "names"}, volumes=[{"name": "azwi-identity-map", "emptyDir": {}}])
+    _, message = refusal(pod)
+    assert "azwi-identity-map" in message
+    assert "rename it" in message
 
 
 def proxy_settings(**changes: Any) -> Any:  # noqa: ANN401

@@ -11,7 +11,7 @@ from azwi.cluster.manifests import read_manifests
 from azwi.errors import LocalError
 from azwi.local.demo import MANIFESTS, RESOURCE, TENANT
 from azwi.local.processes import Process, base_environment, find_program
-from azwi.local.running import with_free_proxy_port
+from azwi.local.running import with_annotations, with_free_proxy_port
 from azwi.local.stage import OwnEmulator, Stage
 
 if TYPE_CHECKING:
@@ -24,6 +24,16 @@ import json, msal, requests
 client = msal.ManagedIdentityClient(msal.SystemAssignedManagedIdentity(), http_client=requests.Session())
 result = client.acquire_token_for_client(resource="https://vault.azure.net")
 print(json.dumps({"token": result["access_token"]} if "access_token" in result else {"error": result}))
+"""
+
+BY_OBJECT_ID = """
+import json, sys
+from azure.identity import ManagedIdentityCredential
+credential = ManagedIdentityCredential(identity_config={"object_id": sys.argv[1]})
+try:
+    print(json.dumps({"token": credential.get_token("https://vault.azure.net/.default").token}))
+except Exception as problem:
+    print(json.dumps({"error": str(problem)}))
 """
 
 
@@ -56,6 +66,29 @@ def test_metadata_programs_get_a_verified_token_through_the_proxy(stage: Stage, 
 
         assert stage.witness.verify(printed["token"], RESOURCE)["appid"] == CLIENT
         assert stage.count_answers(proxy) == count
+
+
+def test_an_identity_map_reaches_the_proxy(stage: Stage, tmp_path: Path) -> None:
+    """From annotation and ConfigMap to a program that asks by object id; an id that is not in it is refused."""
+    program = tmp_path / "by_object_id.py"
+    program.write_text(BY_OBJECT_ID)
+    name = "44444444-4444-4444-4444-444444444444"
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "names", "namespace": "shop"},
+        "data": {"shop": f"# of the shop\nobject_id={name},client_id={CLIENT}\n"},
+    }
+    stage.documents.append(config_map)
+    annotations = {"azure.workload.identity/identity-map": "names"}
+    pod = stage.start_pod(with_annotations(with_free_proxy_port(stage.pod("legacy")), annotations))
+    stage.start_proxy(pod)
+
+    def ask(object_id: str) -> dict[str, str]:
+        return stage.witness.run_program(program, pod, object_id, without=("AZURE_FEDERATED_TOKEN_FILE",))
+
+    assert stage.witness.verify(ask(name)["token"], RESOURCE)["appid"] == CLIENT
+    assert "is not in the identity map" in ask("55555555-5555-5555-5555-555555555555")["error"]
 
 
 def test_a_token_for_another_resource_does_not_verify(stage: Stage) -> None:

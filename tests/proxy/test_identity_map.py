@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 
 from azwi.errors import ConfigurationError
-from azwi.proxy.identity_map import parse_identity_map
+from azwi.proxy.identity_map import parse_identity_maps
 
 
 def test_names_mean_client_ids() -> None:
     """Each line gives client ids for other names; comments and empty lines are nothing."""
     text = "# ours\n\nobject_id=O-1,client_id=c-1  # first\n client_id = c-2 , mi_res_id = /Subscriptions/S/x \n"
-    identities = parse_identity_map(text, "map")
+    identities = parse_identity_maps([(text, "map")])
     assert len(identities) == 2
     assert identities.find("object_id", "o-1") == "c-1"
     assert identities.find("msi_res_id", "/subscriptions/s/X") == "c-2"
 
 
 def test_old_and_new_names_are_the_same() -> None:
-    """principal_id is object_id, msi_res_id is mi_res_id; one kind is never taken for the other."""
-    identities = parse_identity_map("principal_id=p,msi_res_id=r,client_id=c", "map")
+    """principal_id is object_id, msi_res_id is mi_res_id, in whichever file; one kind is never taken for the other."""
+    identities = parse_identity_maps([("principal_id=p,client_id=c", "a"), ("msi_res_id=r,client_id=c", "b")])
     assert identities.find("object_id", "p") == "c"
     assert identities.find("mi_res_id", "r") == "c"
     assert identities.find("object_id", "r") is None
@@ -40,13 +40,13 @@ def test_old_and_new_names_are_the_same() -> None:
 def test_a_bad_line_is_named(line: str, complaint: str) -> None:
     """What is wrong is told with file and line."""
     with pytest.raises(ConfigurationError) as caught:
-        parse_identity_map(f"object_id=first,client_id=c\n{line}\n", "/etc/map")
+        parse_identity_maps([(f"object_id=first,client_id=c\n{line}\n", "/etc/map")])
     assert f"/etc/map, line 2: {complaint}" in str(caught.value)
 
 
 def test_all_bad_lines_are_told_at_once() -> None:
     """A file with two mistakes is mended in one go."""
     with pytest.raises(ConfigurationError) as caught:
-        parse_identity_map("x\ny", "map")
+        parse_identity_maps([("x\ny", "map")])
     assert "line 1" in str(caught.value)
     assert "line 2" in str(caught.value)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from azwi.proxy.identity_map import parse_identity_map
+from azwi.proxy.identity_map import parse_identity_maps
 from azwi.proxy.imds import Answer, Fault, Forward, Quit, Ready, Redirect, Request, Rules, TokenQuery, read_request
 from azwi.proxy.imds import fault_answer as answer_fault
 from azwi.proxy.paths import Passthrough
@@ -15,7 +15,7 @@ PATH = "/metadata/identity/oauth2/token"
 VERSION = "api-version=2018-02-01"
 RESOURCE = "resource=https%3A%2F%2Fvault.azure.net"
 RULES = Rules(
-    "c-default", identities=parse_identity_map("object_id=o-1,client_id=c-1\nmi_res_id=/s/r,client_id=c-2", "")
+    "c-default", identities=parse_identity_maps([("object_id=o-1,client_id=c-1\nmi_res_id=/s/r,client_id=c-2", "")])
 )
 HEADERS = (("host", "169.254.169.254"), ("metadata", "true"))
 

@@ -1,4 +1,4 @@
-"""azwi-proxy-init on both sides of the kernel's packet filter, with the real iptables of each and with one that fails."""
+"""azwi-proxy-init on both sides of the packet filter, with the real iptables of each and with one that fails."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BIN: Final = Path(sys.executable).parent
 # What iptables-nft says on a kernel without nf_tables.
 NO_NFT: Final = "iptables-restore v1.8.9 (nf_tables): Could not fetch rule set generation id: Invalid argument"
+LOCK: Final = "/dev/shm/azwi.lock"  # noqa: S108  # in a namespace of its own
 # Somebody's rules, which must be the same afterwards.
 OTHERS: Final = """
 {iptables} -t nat -N OTHERS
@@ -131,9 +132,7 @@ def test_privilege(side: tuple[str, str], inside: Inside) -> None:
     """Root with NET_ADMIN and nothing else is enough for nft; legacy needs NET_RAW, and the message says so."""
     name, path = side
     bare = "setpriv --bounding-set=-all,+net_admin{} --inh-caps=-all --no-new-privs azwi-proxy-init"
-    run = inside(
-        f"{bare.format('')} || true; {bare.format(',+net_raw')}", PATH=path, XTABLES_LOCKFILE="/dev/shm/x.lock"
-    )
+    run = inside(f"{bare.format('')} || true; {bare.format(',+net_raw')}", PATH=path, XTABLES_LOCKFILE=LOCK)
     assert 0 == run.returncode, run.stderr
     assert (2 if name == "nft" else 1) == run.stdout.count("verified")
     assert ("NET_RAW for the legacy side" in run.stderr) == (name == "legacy")
@@ -197,7 +196,7 @@ def test_a_lock_that_is_held_is_waited_for(inside: Inside, tmp_path: Path) -> No
     run = inside(
         f"{locker} & sleep 0.5; azwi-proxy-init; wait",
         PATH=only(tmp_path, "legacy"),
-        XTABLES_LOCKFILE="/dev/shm/azwi.lock",
+        XTABLES_LOCKFILE=LOCK,
     )
     assert 0 == run.returncode, run.stderr
     assert "(legacy), verified" in run.stdout
@@ -206,9 +205,7 @@ def test_a_lock_that_is_held_is_waited_for(inside: Inside, tmp_path: Path) -> No
 def test_a_lock_that_stays_is_told(inside: Inside, tmp_path: Path) -> None:
     """After a bounded wait it fails, with iptables' words."""
     locker = f'{sys.executable} -c "{LOCKER.format(30)}"'
-    run = inside(
-        f"{locker} & sleep 0.5; azwi-proxy-init", PATH=only(tmp_path, "legacy"), XTABLES_LOCKFILE="/dev/shm/azwi.lock"
-    )
+    run = inside(f"{locker} & sleep 0.5; azwi-proxy-init", PATH=only(tmp_path, "legacy"), XTABLES_LOCKFILE=LOCK)
     assert 1 == run.returncode
     assert "lock" in run.stderr
     assert "Traceback" not in run.stderr

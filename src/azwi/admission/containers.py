@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from azwi.admission.settings import InitPrivilege
 from azwi.contract import (
+    IDENTITY_MAP_PATH,
+    IDENTITY_MAP_VOLUME,
     LOCK_FILE_VARIABLE,
     PROXY_CONTAINER,
     PROXY_INIT_CONTAINER,
@@ -38,6 +40,13 @@ def render_proxy(
     """The sidecar azwi-proxy, native or plain, with the Pod's identity."""
     flags = [f"--proxy-port={request.port}", f"--log-level={settings.log_level}"]
     probe = [PROXY_CONTAINER, flags[0], "--probe", flags[1]]
+    if request.quit:
+        flags.append("--allow-quit")
+    if request.identity_map:
+        flags.append(f"--identity-map={IDENTITY_MAP_PATH}")
+        mounts = [*mounts, {"name": IDENTITY_MAP_VOLUME, "mountPath": IDENTITY_MAP_PATH, "readOnly": True}]
+    if request.drain_seconds and not settings.native_sidecar:
+        flags.append(f"--drain-seconds={request.drain_seconds}")
     container: JsonObject = {
         "name": PROXY_CONTAINER,
         "image": settings.image,
@@ -89,6 +98,11 @@ def render_proxy_init(request: ProxyRequest, settings: ProxySettings) -> JsonObj
         "resources": _render_resources(request.init_resources),
         "securityContext": _init_security_context(settings.init_privilege),
     }
+
+
+def render_identity_map(request: ProxyRequest) -> JsonObject:
+    """The volume of the identity map that the sidecar mounts."""
+    return {"name": IDENTITY_MAP_VOLUME, "configMap": {"name": request.identity_map}}
 
 
 def _init_security_context(privilege: InitPrivilege) -> JsonObject:

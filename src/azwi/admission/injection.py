@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from azwi.admission.containers import render_proxy, render_proxy_init
+from azwi.admission.containers import render_identity_map, render_proxy, render_proxy_init
 from azwi.admission.intent import Intent, intent_warnings, read_intent
 from azwi.admission.pod import EMPTY_SPEC, Pod, PodSpec
 from azwi.admission.settings import LegacyTokenPath, Settings
@@ -30,6 +30,7 @@ from azwi.admission.token_volume import (
 from azwi.admission.variables import for_proxy, missing_variables, render_variables
 from azwi.admission.verdict import AdmissionWarning, Refusal, warn
 from azwi.contract import (
+    IDENTITY_MAP_VOLUME,
     INJECTED_ANNOTATION,
     LEGACY_MOUNT_PATH,
     MOUNT_PATH,
@@ -111,7 +112,7 @@ def plan_injection(pod: Pod, account: ServiceAccount, settings: Settings) -> Inj
     volumes = {volume.name or "": (index, volume) for index, volume in _backwards(spec.volumes)}
     seen = list(_look(spec, intent, {name: volume for name, (_, volume) in volumes.items()}))
     volume_name = _choose_volume_name(seen)
-    refusal = _find_conflict(seen, volumes, volume_name)
+    refusal = _find_conflict(seen, volumes, volume_name, intent)
     if refusal is not None:
         return refusal
     variables = render_variables(account, settings, intent)
@@ -160,7 +161,10 @@ def _choose_volume_name(seen: list[_Seen]) -> str:
     return VOLUME_NAME
 
 
-def _find_conflict(seen: list[_Seen], volumes: dict[str, tuple[int, Volume]], name: str) -> Refusal | None:
+def _find_conflict(
+    seen: list[_Seen], volumes: dict[str, tuple[int, Volume]], name: str, intent: Intent
+) -> Refusal | None:
+    has_proxy = any(one.container.name == PROXY_CONTAINER for one in seen)
     for one in seen:
         if one.conflict is not None and not one.skipped:
             return Refusal(
@@ -169,6 +173,11 @@ def _find_conflict(seen: list[_Seen], volumes: dict[str, tuple[int, Volume]], na
                 f'where volume "{name}" has to be mounted at {MOUNT_PATH}; move the mount, or name the container in '
                 "annotation azure.workload.identity/skip-containers",
             )
+    if IDENTITY_MAP_VOLUME in volumes and intent.proxy is not None and intent.proxy.identity_map and not has_proxy:
+        return Refusal(
+            "volume-name-taken",
+            f'volume "{IDENTITY_MAP_VOLUME}" of the Pod has the name that is reserved for the identity map: rename it',
+        )
     _, taken = volumes.get(name, (0, None))
     if name == VOLUME_NAME and taken is not None and taken.projected is None:
         return Refusal(
@@ -234,6 +243,8 @@ def _plan_proxy(
         mounts = [_mount(volume_name, MOUNT_PATH)]
         proxy = render_proxy(intent.proxy, settings.proxy, for_proxy(variables), mounts)
         (injection.init_containers if settings.proxy.native_sidecar else injection.containers).append(proxy)
+        if intent.proxy.identity_map:
+            injection.volumes.append(render_identity_map(intent.proxy))
 
 
 def _plan_volumes(

@@ -7,7 +7,7 @@ from collections.abc import Mapping  # noqa: TC003  # the annotations of a froze
 from dataclasses import dataclass
 from typing import Final
 
-from azwi.admission.values import is_guid
+from azwi.admission.values import is_guid, parse_config_map_name
 from azwi.admission.verdict import AdmissionWarning, warn
 from azwi.contract import (
     CLIENT_ID_ANNOTATION,
@@ -24,7 +24,6 @@ _OUR_FIELD = {
     re.sub(r"[^a-z0-9]", "", known.partition("/")[2]): known
     for known in (CLIENT_ID_ANNOTATION, TENANT_ID_ANNOTATION, EXPIRATION_ANNOTATION)
 }
-_CONFIG_MAP_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 _CONFIG_MAP_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}", re.ASCII)
 _DOMAIN = re.compile(r"([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z]{2,63}", re.ASCII)
 
@@ -70,7 +69,7 @@ def parse_client_id_from(text: str) -> ConfigMapKey | None:
     """The ConfigMap key of `configmap/<name>/<key>`, or None (D 15)."""
     kind, _, rest = text.partition("/")
     name, _, key = rest.partition("/")
-    if kind.lower() != "configmap" or not _CONFIG_MAP_NAME.fullmatch(name) or not _CONFIG_MAP_KEY.fullmatch(key):
+    if kind.lower() != "configmap" or parse_config_map_name(name) is None or not _CONFIG_MAP_KEY.fullmatch(key):
         return None
     return ConfigMapKey(name, key)
 

@@ -6,16 +6,20 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from azwi.admission.lifetime import DEFAULT_GRACE_PERIOD
 from azwi.admission.pod import Pod, PodSpec, is_native_sidecar, is_ours, is_windows
-from azwi.admission.values import BOOLEANS, parse_boolean, parse_integer, parse_quantity
+from azwi.admission.values import BOOLEANS, parse_boolean, parse_config_map_name, parse_integer, parse_quantity
 from azwi.admission.verdict import AdmissionWarning, Refusal, refuse_annotation, warn
 from azwi.contract import (
     DEFAULT_PROXY_PORT,
+    DRAIN_MARGIN,
+    IDENTITY_MAP_ANNOTATION,
     INJECT_PROXY_ANNOTATION,
     PROXY_CONTAINER,
     PROXY_INIT_CONTAINER,
     PROXY_MODE_ANNOTATION,
     PROXY_PORT_ANNOTATION,
+    PROXY_QUIT_ANNOTATION,
     RESOURCE_ANNOTATION_PREFIXES,
 )
 
@@ -45,12 +49,19 @@ class ProxyMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProxyRequest:
-    """A Pod that asks for the proxy, with what it asks for."""
+    """A Pod that asks for the proxy, with what it asks for.
+
+    `identity_map` is the name of a ConfigMap, empty for none. `drain_seconds` is how long a plain sidecar may go on
+    after SIGTERM, which comes to it together with the application.
+    """
 
     port: int
     mode: ProxyMode
     resources: Resources
     init_resources: Resources
+    quit: bool = False
+    identity_map: str = ""
+    drain_seconds: int = 0
 
 
 def read_proxy_request(pod: Pod, spec: PodSpec, settings: ProxySettings) -> ProxyRequest | Refusal | None:
@@ -80,7 +91,23 @@ def read_proxy_request(pod: Pod, spec: PodSpec, settings: ProxySettings) -> Prox
     init_resources = read_resources(annotations, PROXY_INIT_CONTAINER, settings.init_resources)
     if isinstance(init_resources, Refusal):
         return init_resources
-    return ProxyRequest(port, ProxyMode(mode), resources, init_resources)
+    may_quit = _read_quit(annotations)
+    if isinstance(may_quit, Refusal):
+        return may_quit
+    identity_map = annotations.get(IDENTITY_MAP_ANNOTATION, "")
+    if identity_map and parse_config_map_name(identity_map) is None:
+        return refuse_annotation("identity-map", IDENTITY_MAP_ANNOTATION, identity_map, "the name of a ConfigMap")
+    grace = spec.termination_grace_period_seconds
+    drain = max(0, (DEFAULT_GRACE_PERIOD if grace is None else grace) - DRAIN_MARGIN)
+    return ProxyRequest(port, ProxyMode(mode), resources, init_resources, may_quit, identity_map, drain)
+
+
+def _read_quit(annotations: Mapping[str, str]) -> bool | Refusal:
+    text = annotations.get(PROXY_QUIT_ANNOTATION)
+    may_quit = False if text is None else parse_boolean(text)
+    return (
+        refuse_annotation("proxy-quit", PROXY_QUIT_ANNOTATION, text or "", BOOLEANS) if may_quit is None else may_quit
+    )
 
 
 def _impossible_place(spec: PodSpec) -> Refusal | None:

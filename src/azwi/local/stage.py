@@ -175,7 +175,13 @@ class Stage:
         container = find_container(pod.admitted.pod, PROXY_CONTAINER)
         metrics = f"127.0.0.1:{free_port()}"
         program = find_program(container["command"][0])
-        argv = [*launcher, program, *container["command"][1:], *container["args"], f"--metrics-addr={metrics}"]
+        argv = [
+            *launcher,
+            program,
+            *container["command"][1:],
+            *self._arguments(pod, container),
+            f"--metrics-addr={metrics}",
+        ]
         environment = {**base_environment(), **pod.environment(PROXY_CONTAINER), **self.entra.trust}
         process = self._stack.enter_context(Process(argv, environment, self.folder))
         port = container["ports"][0]["containerPort"]
@@ -187,6 +193,24 @@ class Stage:
 
         process.wait_for(look, "readiness")
         return RunningProxy(process.pid, port, f"http://{metrics}/metrics")
+
+    def _arguments(self, pod: RunningPod, container: JsonObject) -> list[str]:
+        """The container's arguments, with its ConfigMaps in folders of this machine."""
+        arguments = list(container["args"])
+        metadata = pod.admitted.pod["metadata"]
+        volumes = {volume["name"]: volume for volume in pod.admitted.pod["spec"].get("volumes") or ()}
+        for mount in container.get("volumeMounts") or ():
+            if (config_map := volumes.get(mount["name"], {}).get("configMap")) is None:
+                continue
+            key = (metadata.get("namespace") or "default", config_map["name"])
+            if key not in pod.sources.config_maps:
+                raise LocalError(f"the manifests have no ConfigMap {key[0]}/{key[1]}")
+            folder = Path(tempfile.mkdtemp(prefix="configmap-", dir=self.folder))
+            folder.chmod(0o755)
+            for name, text in pod.sources.config_maps[key].items():
+                (folder / name).write_text(text)
+            arguments = [argument.replace(mount["mountPath"], str(folder)) for argument in arguments]
+        return arguments
 
     def count_answers(self, proxy: RunningProxy) -> int:
         """How many token requests the proxy says it has answered well."""

@@ -76,7 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a request waits for its answer."""
         return self._task is not None
 
-    # --- asyncio.BufferedProtocol ---------------------------------------------------------------------------------------
+    # --- asyncio.BufferedProtocol -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or refuse it when there are too many."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from azwi.errors import ConfigurationError, sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # Each way to name an identity beside client_id, and the name it is known by here.
 SELECTORS: Final = {
@@ -40,19 +40,19 @@ class IdentityMap:
         return len(self._client_ids)
 
 
-def parse_identity_map(text: str, where: str) -> IdentityMap:
-    """The map in a file.
+def parse_identity_maps(files: Sequence[tuple[str, str]]) -> IdentityMap:
+    """The map that is in all files together.
 
     Args:
-        text: Its content.
-        where: Its path, for errors.
+        files: The content of each, and its path for errors.
 
     Raises:
         ConfigurationError: Lines that are no entries, every one of them with its number.
     """
     client_ids: dict[tuple[str, str], str] = {}
     problems: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    lines = [(where, number, line) for text, where in files for number, line in enumerate(text.splitlines(), start=1)]
+    for where, number, line in lines:
         entry = line.partition("#")[0].strip()
         if not entry:
             continue

@@ -130,15 +130,27 @@ def _make_trust(settings: Settings) -> Callable[[], SSLContext]:
 
 
 def _read_identity_map(path: str) -> IdentityMap:
-    """The identity map in a file; an empty one where no file is named.
+    """The identity map in a file, or in all files of a folder, as a ConfigMap is mounted; empty where none is named.
 
     Raises:
         ConfigurationError: It cannot be read, or holds lines that are no entries.
     """
-    from azwi.proxy.identity_map import IdentityMap, parse_identity_map
+    from azwi.proxy.identity_map import IdentityMap, parse_identity_maps
 
     if not path:
         return IdentityMap()
+    try:
+        # A mounted ConfigMap has hidden folders, too, which its files lead through.
+        names = sorted(name for name in os.listdir(path) if not name.startswith("."))  # noqa: PTH208 - as below
+        files = [f"{path.rstrip('/')}/{name}" for name in names]
+    except NotADirectoryError:
+        files = [path]
+    except OSError as problem:
+        raise ConfigurationError(f"flag --identity-map: {path} cannot be read: {problem.strerror}") from problem
+    return parse_identity_maps([(_read_text(file), file) for file in files])
+
+
+def _read_text(path: str) -> str:
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs each Pod memory
             content = file.read(_MAX_MAP_BYTES + 1)
@@ -147,10 +159,9 @@ def _read_identity_map(path: str) -> IdentityMap:
     if len(content) > _MAX_MAP_BYTES:
         raise ConfigurationError(f"flag --identity-map: {path} is larger than {_MAX_MAP_BYTES} bytes")
     try:
-        text = content.decode()
+        return content.decode()
     except UnicodeDecodeError as problem:
         raise ConfigurationError(f"flag --identity-map: {path} is no UTF-8 text") from problem
-    return parse_identity_map(text, path)
 
 
 def _leave_out_other_flows() -> None:
