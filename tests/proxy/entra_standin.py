@@ -53,6 +53,7 @@ class StandIn:
         self.tenant_reply: Reply | None = None
         self.endpoint_host = ""
         self.expires_in = 86400
+        self.refresh_in: int | None = None
         self.forms: list[dict[str, str]] = []
         self.requests: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
@@ -61,23 +62,31 @@ class StandIn:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self._used: defaultdict[str, int] = defaultdict(int)
         self.ca_file = folder / "ca.crt"
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._make_handler())
-        self._server.daemon_threads = True
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.sni_callback = lambda _socket, name, _context: self.server_names.append(name)
         self.ca_file.write_bytes(self.renew_certificate())
-        self._server.socket = self._context.wrap_socket(self._server.socket, server_side=True)
-        self.port = self._server.server_address[1]
+        self.port = 0
+        self.come_back()
         self.url = f"https://127.0.0.1:{self.port}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
 
     def __exit__(self, *_problem: object) -> None:
+        self.go_away()
+
+    def go_away(self) -> None:
+        """Listen no more."""
         self._server.shutdown()
         self._server.server_close()
+
+    def come_back(self) -> None:
+        """Listen, where it did before."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._make_handler())
+        self._server.daemon_threads = True
+        self._server.socket = self._context.wrap_socket(self._server.socket, server_side=True)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def renew_certificate(self) -> bytes:
         """A certificate of a new authority from now on; gives the authority."""
@@ -122,6 +131,7 @@ class StandIn:
             "expires_in": self.expires_in,
             "ext_expires_in": self.expires_in,
             "access_token": jwt.encode(claims, self.key, "ES256"),
+            **({} if self.refresh_in is None else {"refresh_in": self.refresh_in}),
         }
         return Reply(body=json.dumps(document))
 
