@@ -159,6 +159,21 @@ def test_discovery_that_fails(
     assert isinstance(exchanger.acquire("c", TENANT, SCOPE), AccessToken)
 
 
+def test_an_exchange_ends_in_time(entra: StandIn, exchanger: TokenExchanger) -> None:
+    """Its requests have so many seconds together, whatever each of them waits for."""
+    entra.replies["c"] = [Reply(503, wait=2), Reply()]
+    begun = time.monotonic()
+    fault = exchanger.acquire("c", TENANT, SCOPE, seconds=0.4)
+    assert time.monotonic() - begun < 1.5
+    assert isinstance(fault, EntraFault)
+    assert fault.unavailable
+    assert "timed out" in fault.description
+    fault = exchanger.acquire("c", TENANT, SCOPE, seconds=0)
+    assert isinstance(fault, EntraFault)
+    assert "the time for the exchange is over" in fault.description
+    assert isinstance(exchanger.acquire("c", TENANT, SCOPE), AccessToken)
+
+
 def test_nobody_listens(token_file: Path, entra: StandIn) -> None:
     """A refused connection is unavailability, and its text names the host."""
     exchanger = TokenExchanger("https://127.0.0.1:1/", str(token_file), make_transport(entra), time.time)
