@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import ssl
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +168,71 @@ def test_msal(emulator: Emulator, pod: ProxyProcess, identity: dict[str, Any]) -
         answer = client.acquire_token_for_client(resource=RESOURCE)
     assert emulator.verify(answer["access_token"], RESOURCE)["tid"] == TENANT
     assert before + 1 == pod.count(TOKENS)
+
+
+# --- Programs without a library for it, by what they send ---------------------------------------------------------
+# Sources: the drivers' and tools' own documentation and issues: msodbcsql (Authentication=ActiveDirectoryMsi, the
+# identity by object id), mssql-jdbc (authentication=ActiveDirectoryMSI), the Azure CLI before and since it uses MSAL
+# (az login --identity), and the examples for curl and wget of "How to use managed identities ... to acquire an access
+# token".
+
+SQL = "https%3A%2F%2Fdatabase.windows.net%2F"
+ARM = "https%3A%2F%2Fmanagement.core.windows.net%2F"
+OBJECT = "44444444-4444-4444-4444-444444444444"
+JAVA_HEADERS = "User-Agent: Java/17\r\nAccept: text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2\r\n"
+PYTHON_HEADERS = "User-Agent: python-requests/2.32\r\nAccept-Encoding: gzip, deflate\r\nAccept: */*\r\n"
+FORMS = {
+    "odbc": (f"api-version=2018-02-01&resource={SQL}&object_id={OBJECT}", "Metadata: true\r\n"),
+    "odbc system": (f"api-version=2018-02-01&resource={SQL}", "Metadata: true\r\n"),
+    "jdbc": (f"resource={SQL}&api-version=2018-02-01", f"Metadata: true\r\n{JAVA_HEADERS}"),
+    "jdbc user": (f"resource={SQL}&api-version=2018-02-01&client_id={CLIENT}", f"metadata: true\r\n{JAVA_HEADERS}"),
+    "az": (f"resource={ARM}&api-version=2018-02-01", f"Metadata: true\r\n{PYTHON_HEADERS}"),
+    "az object": (f"resource={ARM}&api-version=2018-02-01&object_id={OBJECT}", f"Metadata: true\r\n{PYTHON_HEADERS}"),
+    "az msal": (f"api-version=2018-02-01&resource={ARM}&client_id={CLIENT}", f"Metadata: True\r\n{PYTHON_HEADERS}"),
+    "snowflake": (f"api-version=2018-02-01&resource={SQL}", "Metadata: True\r\nConnection: Keep-Alive\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_what_programs_send(name: str, emulator: Emulator, served: ProxyProcess) -> None:
+    """Their tokens are for what they asked, in the form that they read: every number a string, as JDBC wants it."""
+    query, headers = FORMS[name]
+    raw = f"GET /metadata/identity/oauth2/token?{query} HTTP/1.1\r\nHost: 169.254.169.254\r\n{headers}\r\n"
+    last = "GET /readyz HTTP/1.1\r\nHost: 169.254.169.254\r\nConnection: close\r\n\r\n"
+    response, _ = served.send((raw + last).encode())
+    assert 200 == response.status, response.body
+    resource = urllib.parse.unquote(query.partition("resource=")[2].partition("&")[0])
+    assert resource == response.document["resource"]
+    assert CLIENT == response.document["client_id"]
+    assert emulator.verify(response.document["access_token"], resource)["tid"] == TENANT
+    for field in ("expires_in", "expires_on", "ext_expires_in", "not_before"):
+        assert re.search(rf'"{field}":"\d+"'.encode(), response.body)
+    assert '"token_type":"Bearer"' in response.body.decode()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        f"resource={ARM}&api-version=2018-02-01&msi_res_id=%2Fsubscriptions%2Fs%2FresourceGroups%2Fg",
+        f"resource={SQL}&api-version=2018-02-01&object_id=55555555-5555-5555-5555-555555555555",
+    ],
+)
+def test_an_identity_nobody_mapped_is_no_other_identity(parameters: str, served: ProxyProcess) -> None:
+    """Az and ODBC may name one that the proxy cannot know: said in words, at once, and never another one's token."""
+    response = served.ask(f"/metadata/identity/oauth2/token?{parameters}")
+    assert 400 == response.status
+    assert "invalid_request" == response.document["error"]
+    assert "Identity not found" in response.document["error_description"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("version", ["--http1.0", "--http1.1", "--http2"])
+def test_curl(version: str, emulator: Emulator, served: ProxyProcess) -> None:
+    """The documentation's own example, whichever version of HTTP the program would like."""
+    url = f"http://127.0.0.1:{served.port}/metadata/identity/oauth2/token?api-version=2018-02-01&resource={RESOURCE}"
+    command = ["curl", "-sS", "--noproxy", "*", version, url, "-H", "Metadata:true"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    assert emulator.verify(json.loads(run.stdout)["access_token"], RESOURCE)["tid"] == TENANT
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 VECTORS = Path(__file__).parents[1] / "vectors" / "proxy"
 CASES = {path.stem: json.loads(path.read_text()) for path in sorted(VECTORS.glob("*.json"))}
 
-# What Entra does for the client id of a case. Where it asks for a minute, no try follows that would take the test's time.
+# What Entra does for the client id of a case. Where it asks for a minute, no try follows that takes the test's time.
 SCRIPTS = {
     "c-429": [Reply(429, "{}", {"Retry-After": "20"})],
     "c-429-then-ok": [Reply(429, "{}", {"Retry-After": "1"}), Reply()],
