@@ -23,9 +23,10 @@ test: $(STAMP) ## Run the tests, with branch coverage of the modules without I/O
 	$(BIN)/pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term -q --ignore=tests/e2e
 
 sdks: $(STAMP) ## Run the official SDKs of other languages against the emulator, as far as their tools are here
-	$(BIN)/pytest -q tests/e2e/sdks
+	$(BIN)/pytest -q tests/e2e/sdks/test_contract.py
 
-e2e: $(STAMP) ## Run the webhook in front of a real Kubernetes API server (needs Go; builds Kubernetes the first time)
+e2e: $(STAMP) ## Run SDKs through the proxy, and the webhook in front of a real API server (needs Go; builds Kubernetes once)
+	$(BIN)/pytest -q tests/e2e/sdks/test_proxy.py
 	@test -n "$$KUBECONFIG" || sh tests/e2e/kubernetes/build.sh >/dev/null
 	$(BIN)/pytest -q tests/e2e/cluster
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,24 +77,6 @@ class Client:
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
-
-
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """The command line of each program, built by the ordinary tools of its language."""
-    python = [sys.executable, str(HERE / "python" / "client.py")]
-    found = {"azure-identity": python, "msal": [*python, "msal"]}
-    if (npm := shutil.which("npm")) and (node := shutil.which("node")):
-        folder = tmp_path_factory.mktemp("node")
-        for name in ("package.json", "package-lock.json", "client.js"):
-            shutil.copy(HERE / "node" / name, folder)
-        subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True, timeout=600)
-        found["node"] = [node, str(folder / "client.js")]
-    if go := shutil.which("go"):
-        binary = tmp_path_factory.mktemp("go") / "client"
-        subprocess.run([go, "build", "-o", str(binary), "."], cwd=HERE / "go", check=True, timeout=900)
-        found["go"] = [str(binary)]
-    return found
 
 
 @pytest.fixture(scope="module")

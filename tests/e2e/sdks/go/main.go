@@ -22,6 +22,8 @@ type order struct {
 	Scope     string `json:"scope"`
 	Retries   int32  `json:"retries"`
 	Discovery bool   `json:"discovery"`
+	Managed   bool   `json:"managed"`
+	Default   bool   `json:"default"`
 }
 
 type answer struct {
@@ -39,6 +41,14 @@ type refusal struct {
 }
 
 func ask(given order) (azcore.AccessToken, error) {
+	request := policy.TokenRequestOptions{Scopes: []string{given.Scope}}
+	if given.Managed || given.Default {
+		credential, err := withoutToken(given)
+		if err != nil {
+			return azcore.AccessToken{}, err
+		}
+		return credential.GetToken(context.Background(), request)
+	}
 	retries := given.Retries
 	if retries == 0 {
 		retries = -1 // azcore: none
@@ -54,7 +64,19 @@ func ask(given order) (azcore.AccessToken, error) {
 	if err != nil {
 		return azcore.AccessToken{}, err
 	}
-	return credential.GetToken(context.Background(), policy.TokenRequestOptions{Scopes: []string{given.Scope}})
+	return credential.GetToken(context.Background(), request)
+}
+
+// withoutToken is for a program that knows the metadata service only.
+func withoutToken(given order) (azcore.TokenCredential, error) {
+	if given.Default {
+		return azidentity.NewDefaultAzureCredential(nil)
+	}
+	options := azidentity.ManagedIdentityCredentialOptions{}
+	if given.ClientID != "" {
+		options.ID = azidentity.ClientID(given.ClientID)
+	}
+	return azidentity.NewManagedIdentityCredential(&options)
 }
 
 func explain(err error) answer {

@@ -1,11 +1,13 @@
 // Asks for tokens as an ordinary program with @azure/identity: one JSON order a line in, one JSON answer a line out.
 "use strict";
 const readline = require("node:readline");
-const { ManagedIdentityCredential, WorkloadIdentityCredential } = require("@azure/identity");
+const { DefaultAzureCredential, ManagedIdentityCredential, WorkloadIdentityCredential } = require("@azure/identity");
 
 async function answer(order) {
-  const credential = order.managed
-    ? new ManagedIdentityCredential({ clientId: order.clientId })
+  const credential = order.default
+    ? new DefaultAzureCredential()
+    : order.managed
+    ? new ManagedIdentityCredential(order.clientId ? { clientId: order.clientId } : {})
     : new WorkloadIdentityCredential({
         tenantId: order.tenantId,
         clientId: order.clientId,

@@ -11,14 +11,16 @@ from typing import Any
 
 import msal
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
-from azure.identity import ManagedIdentityCredential, WorkloadIdentityCredential
+from azure.identity import DefaultAzureCredential, ManagedIdentityCredential, WorkloadIdentityCredential
 
 
 def with_azure_identity(order: dict[str, Any]) -> dict[str, Any]:
     """A credential of azure-identity's; its error holds Entra's text, which holds code and correlation id."""
-    credential: ManagedIdentityCredential | WorkloadIdentityCredential
-    if order.get("managed"):
-        credential = ManagedIdentityCredential(client_id=order["clientId"])
+    credential: DefaultAzureCredential | ManagedIdentityCredential | WorkloadIdentityCredential
+    if order.get("default"):
+        credential = DefaultAzureCredential()
+    elif order.get("managed"):
+        credential = ManagedIdentityCredential(client_id=order.get("clientId"))
     else:
         credential = WorkloadIdentityCredential(
             tenant_id=order.get("tenantId"),
