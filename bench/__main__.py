@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 
-from bench import command, proxy, webhook
+from bench import command, proxy, redirect, webhook
 
 
 def main() -> int:
@@ -13,7 +13,7 @@ def main() -> int:
     print(f"Python {platform.python_version()}, {platform.machine()}; CPU is user and system time of the process")
     print(f"{'figure':<52}{'value':>9} {'':<4}{'bound':>8} {'':<5} method")
     over = False
-    for room in (command, webhook, proxy):
+    for room in (command, webhook, proxy, redirect):
         for figure in room.measure():
             print(figure.line(), flush=True)
             over = over or figure.over
