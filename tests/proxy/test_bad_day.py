@@ -133,7 +133,7 @@ def test_what_does_not_pass(
     assert before == day.ask(STORAGE).document["access_token"]
     assert time.monotonic() - begun < 1
     code = said if said.startswith("AADSTS") else ""
-    result = "refused" if status == 400 else "unavailable"
+    result = {400: "refused", 429: "throttled", 503: "unavailable"}[status]
     assert 3 == day.proxy.count(
         f'azwi_proxy_requests_total{{result="{result}",code="{code}"}}'
         if code

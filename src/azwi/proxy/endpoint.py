@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     AnyAnswer = imds.Answer | imds.StreamedAnswer
 
 MAX_REMEMBERED_PATHS: Final = 100
+_RESULTS: Final = {imds.TOO_MANY_REQUESTS: "throttled", imds.UNAVAILABLE: "unavailable"}
 _log = logger("proxy")
 
 
@@ -93,7 +94,7 @@ class Endpoint:
         if not isinstance(outcome, EntraFault):
             return self._serve_token(query, outcome)
         answer = imds.entra_fault_answer(outcome)
-        self._metrics.count_request("refused" if answer.status == imds.BAD_REQUEST else "unavailable", outcome.code)
+        self._metrics.count_request(_RESULTS.get(answer.status, "refused"), outcome.code)
         return answer
 
     def _serve_token(self, query: imds.TokenQuery, token: AccessToken) -> imds.Answer:
