@@ -14,6 +14,7 @@ from azwi.proxy.imds import (
     TokenQuery,
     describe_fault,
     entra_fault_answer,
+    quit_answer,
     ready_answer,
     redirect_answer,
     token_answer,
@@ -89,6 +90,11 @@ def test_a_description_helps_to_find_the_cause(fault: EntraFault, expected: str)
 def test_ready() -> None:
     """Readiness is the word ok."""
     assert (200, b"ok") == (ready_answer().status, ready_answer().body)
+
+
+def test_quit() -> None:
+    """The end is announced by the same word."""
+    assert (200, b"ok") == (quit_answer().status, quit_answer().body)
 
 
 def test_a_redirect() -> None:

@@ -187,6 +187,7 @@ class Transport:
             if self._token_proxy is not None:
                 path, host = self._token_proxy.path + path, self._token_proxy.host
             connection = self._connect(host, parts.port or 443, deadline)
+            connection.sock.settimeout(_left(deadline, READ_SECONDS))
             connection.request(method, f"{path}?{query}" if query else path, body, sent)
             return _read_answer(connection, deadline)
         except FaultyAnswerError:
@@ -202,15 +203,15 @@ class Transport:
         context, server_name = self._find_context(), host
         if self._token_proxy is not None:
             port, server_name = self._token_proxy.port, self._token_proxy.server_name
-        connection = http.client.HTTPSConnection(host, port, timeout=_left(deadline, CONNECT_SECONDS))
         # Not connection.connect(), which takes the host for the name in TLS.
         plain = socket.create_connection((host, port), _left(deadline, CONNECT_SECONDS))
         try:
-            connection.sock = context.wrap_socket(plain, server_hostname=server_name)
+            secure = context.wrap_socket(plain, server_hostname=server_name)
         except BaseException:
             plain.close()
             raise
-        connection.sock.settimeout(_left(deadline, READ_SECONDS))
+        connection = http.client.HTTPSConnection(host, port)
+        connection.sock = secure
         return connection
 
 
