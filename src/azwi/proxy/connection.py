@@ -13,7 +13,7 @@ import contextlib
 from collections import deque
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
@@ -22,8 +22,6 @@ from azwi.proxy.imds import Answer, Request, StreamedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from azwi.proxy.server import HttpServer
 
     AnyAnswer = Answer | StreamedAnswer
     Handler = Callable[[Request, bytes], AnyAnswer | Awaitable[AnyAnswer]]
@@ -37,6 +35,28 @@ IDLE_SECONDS: Final = 75.0  # between two requests
 
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _log = logger("proxy")
+
+
+class Accepting(Protocol):
+    """What a connection needs of the server that accepted it.
+
+    `buffer` is room for what is read, `requests` counts those that have come, `stopping` says that all is to end.
+    """
+
+    handler: Handler
+    request_seconds: float
+    stopping: bool
+    requests: int
+    buffer: memoryview
+
+    def admit(self, connection: Connection) -> bool:
+        """Whether one more connection may be served."""
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is gone."""
+
+    def head(self, headers: tuple[tuple[str, str], ...]) -> bytes:
+        """The headers that every answer has and these lack."""
 
 
 class _Incoming:
@@ -56,7 +76,7 @@ class _Incoming:
 class Connection(asyncio.BufferedProtocol):
     """One connection: requests are answered one after the other, in the order they came."""
 
-    def __init__(self, server: HttpServer) -> None:
+    def __init__(self, server: Accepting) -> None:
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
