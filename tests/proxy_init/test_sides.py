@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -63,10 +64,11 @@ def test_it_works_on_this_side(side: tuple[str, str], inside: Inside) -> None:
     """The redirect is set there, verified, and set anew without a second rule; a cleanup leaves nothing."""
     name, path = side
     run = inside(
-        f"azwi-proxy-init; iptables-{name}-save -t nat | grep AZWI | sort >/dev/shm/$$.1; azwi-proxy-init >/dev/null; "
-        f"iptables-{name}-save -t nat | grep AZWI | sort | diff /dev/shm/$$.1 -; grep -c -- '^-A' /dev/shm/$$.1; "
-        f"rm /dev/shm/$$.1; azwi-proxy-init --cleanup; iptables-{name}-save -t nat | grep -c AZWI || true",
+        f"azwi-proxy-init; iptables-{name}-save -t nat | grep AZWI | sort >$SAVED; azwi-proxy-init >/dev/null; "
+        f"iptables-{name}-save -t nat | grep AZWI | sort | diff $SAVED -; grep -c -- '^-A' $SAVED; "
+        f"rm $SAVED; azwi-proxy-init --cleanup; iptables-{name}-save -t nat | grep -c AZWI || true",
         PATH=path,
+        SAVED=f"/dev/shm/azwi-{os.getpid()}-{name}",  # noqa: S108  # namespaces share that folder, and their numbers of processes
     )
     assert 0 == run.returncode, run.stdout + run.stderr
     first, *rest = run.stdout.splitlines()
