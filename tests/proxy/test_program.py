@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,6 @@ from azwi.proxy.server import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.proxy.entra_standin import StandIn
     from tests.proxy.proxy_process import ProxyProcess
@@ -48,6 +48,18 @@ def test_a_signal_ends_it_at_once(
         proxy.process.send_signal(number)
         assert proxy.process.wait(8) == 0
     assert "Traceback" not in proxy.output
+
+
+def test_a_signal_before_it_listens_ends_it(environment: dict[str, str]) -> None:
+    """It is caught long before there are servers, since the first process of a container gets no other."""
+    process = subprocess.Popen([PROGRAM, f"--proxy-port={free_port()}"], env=environment, stderr=subprocess.PIPE)
+    caught = 0
+    while not caught & 1 << (signal.SIGTERM - 1):
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=10)
+    assert (0, b"") == (process.returncode, said)
 
 
 def test_a_plain_sidecar_drains(start_proxy: Callable[..., ProxyProcess]) -> None:

@@ -65,6 +65,7 @@ def _probe(port: int) -> int:
 
 
 def _serve(options: Options) -> int:
+    _end_early_on_sigterm()
     _leave_out_other_flows()
     import asyncio
     import time
@@ -112,6 +113,17 @@ def _serve(options: Options) -> int:
         )
     asyncio.run(life.serve(listeners))
     return 0
+
+
+def _end_early_on_sigterm() -> None:
+    """End at a SIGTERM before the servers are there.
+
+    As the first process of a container we would not get one that nobody waits for (pid_namespaces(7)), and the kubelet
+    would wait for the whole grace period.
+    """
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 def _make_trust(settings: Settings) -> Callable[[], SSLContext]:
