@@ -6,7 +6,9 @@ leave with `error.exit_code`; a traceback is always a defect of ours.
 
 from __future__ import annotations
 
-from typing import ClassVar
+TYPE_CHECKING = False  # as type checkers know it; `typing` itself would be a sixth of what azwi-proxy's probe takes
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 
 class AzwiError(Exception):

@@ -7,6 +7,7 @@ import pytest
 from azwi import log
 from azwi.entra.binding import TokenProxy
 from azwi.errors import ConfigurationError, FlagError
+from azwi.proxy import probe
 from azwi.proxy.options import LOG_LEVELS, PASSTHROUGHS, Options, parse_options
 from azwi.proxy.paths import Passthrough
 from azwi.proxy.settings import Settings, read_settings
@@ -94,7 +95,7 @@ def test_all_bad_flags_are_told_at_once() -> None:
 
 def test_words_are_those_of_other_modules() -> None:
     """The options repeat words so that the probe need not load those modules; they stay the same."""
-    assert set(LOG_LEVELS) == set(log.LEVELS)
+    assert set(LOG_LEVELS) == set(log.LEVELS) == set(probe._LEVELS)
     assert set(PASSTHROUGHS) == {policy.value for policy in Passthrough}
 
 

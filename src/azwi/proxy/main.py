@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Final
 
 from azwi.errors import AzwiError, ConfigurationError
-from azwi.proxy.options import PROGRAM, parse_options
 
+TYPE_CHECKING = False  # as type checkers know it; the probe does without `typing`
 if TYPE_CHECKING:
     from collections.abc import Callable
     from ssl import SSLContext
+    from typing import Final
 
     from azwi.proxy.identity_map import IdentityMap
     from azwi.proxy.options import Options
     from azwi.proxy.settings import Settings
 
+PROGRAM: Final = "azwi-proxy"
 ADDRESS: Final = "127.0.0.1"  # [D 25] nothing outside of the Pod may ask
 _OTHER_FLOWS: Final = (
     "msal.managed_identity",
@@ -34,8 +35,16 @@ _MAX_MAP_BYTES: Final = 1_048_576  # what a ConfigMap holds at most
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; its exit code."""
+    from azwi.proxy.probe import find_probed_port
+
+    arguments = sys.argv[1:] if argv is None else argv
+    if (port := find_probed_port(arguments)) is not None:
+        return _probe(port)
+
+    from azwi.proxy.options import parse_options
+
     try:
-        options = parse_options(sys.argv[1:] if argv is None else argv)
+        options = parse_options(arguments)
         if options.version:
             return _print_version()
         if options.probe:

@@ -1,4 +1,4 @@
-"""The flags of azwi-proxy. Kept apart from the settings, so that `--probe` loads next to nothing.
+"""The flags of azwi-proxy. Kept apart from the settings, so that a mistake in them costs no time and memory.
 
 Source: R 5 (flags), D 25, 26, 28, 30.
 """
@@ -40,10 +40,7 @@ FLAGS: Final = (
 
 
 class Options(NamedTuple):
-    """What the flags say. `metrics` is host and port, or None for no metrics; `identity_map` is a path or empty.
-
-    A named tuple, since `dataclasses` would be a tenth of what the probe takes of memory.
-    """
+    """What the flags say. `metrics` is host and port, or None for no metrics; `identity_map` is a path or empty."""
 
     port: int
     probe: bool

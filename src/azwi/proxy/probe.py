@@ -1,6 +1,6 @@
 """Asks a running proxy whether it is ready: the startup probe, and the postStart hook of a plain sidecar.
 
-A bare socket, because a kubelet runs this each second and an HTTP client would be most of its cost.
+A kubelet runs this each second beside each Pod's proxy, so it loads next to nothing: a bare socket, not even `typing`.
 
 Source: R 5 (probe), D 30.
 """
@@ -9,14 +9,38 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import Final
+
+TYPE_CHECKING = False  # as type checkers know it
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
 
 TRIES: Final = 7  # for a proxy that answers and is not ready, as the reference
 PAUSE_SECONDS: Final = 1.0
 TRY_SECONDS: Final = 5.0
 START_SECONDS: Final = 20.0  # for a proxy that does not listen yet
 _LOOK_SECONDS: Final = 0.1
+_PORT_FLAG: Final = "--proxy-port"
+_LEVEL_FLAG: Final = "--log-level"
+_MAX_PORT: Final = 65535
+_LEVELS: Final = ("", "info", "debug", "trace", "all")
 _OK: Final = (b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")
+
+
+def find_probed_port(argv: Sequence[str]) -> int | None:
+    """The port, where the arguments are those of the probe that the webhook renders; None: the parser is needed."""
+    port = ""
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        if argument == "--probe":
+            continue
+        if name == _PORT_FLAG and value.isascii() and value.isdigit():
+            port = value
+        elif name != _LEVEL_FLAG or not equals or value not in _LEVELS:
+            return None
+    if "--probe" not in argv or not 0 < int(port[:6] or 0) <= _MAX_PORT:
+        return None
+    return int(port)
 
 
 def probe(port: int, tries: int = TRIES, pause: float = PAUSE_SECONDS, start: float = START_SECONDS) -> bool:
