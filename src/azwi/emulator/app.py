@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
 from azwi.emulator import exchange, faults, imds, issuer, metadata, token_request
+from azwi.emulator.azure import AzureApi
 from azwi.emulator.faults import Fault
 from azwi.emulator.trouble import GatewayFailure, Throttled, parse_verb
 from azwi.emulator.wire import Answer, Receive, Request, Scope, Send, json_answer, read_request, send_answer
@@ -33,10 +34,15 @@ class EmulatorApp:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._azure = AzureApi(world)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         request = await read_request(scope, receive)
+        azure = request and self._azure.recognise(request)
+        if azure:
+            await send_answer(send, await self._azure.answer(azure))
+            return
         answer = _too_large() if request is None else await self._answer(request)
         self._record(scope, answer)
         await send_answer(send, answer)
@@ -66,7 +72,13 @@ class EmulatorApp:
         world = self._world
         match request.segments:
             case [] | ["emulator"]:
-                addresses = {"notice": NOTICE, "authority": world.base_url + "/", "issuer": world.cluster_issuer}
+                addresses = {
+                    "notice": NOTICE,
+                    "authority": world.base_url + "/",
+                    "issuer": world.cluster_issuer,
+                    "graph": world.graph_url,
+                    "resourceManager": world.arm_url,
+                }
                 return json_answer(addresses | {"trouble": world.trouble.document()})
             case ["emulator", "journal"]:
                 return json_answer(world.journal.document())
@@ -124,9 +136,11 @@ class EmulatorApp:
         tenant = exchange.find_tenant(directory, tenant_name)
         if isinstance(tenant, Fault):
             return tenant
-        candidate = exchange.examine(form, tenant, directory)
+        candidate = exchange.examine(form, tenant, directory, world.now())
         if isinstance(candidate, Fault):
             return candidate
+        if isinstance(candidate, exchange.Grant):
+            return exchange.token_answer(world.grant(candidate, world.now()))
         keys = await world.issuer_keys.find(candidate.credential.issuer, candidate.assertion.kid)
         if isinstance(keys, Fault):
             return keys

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from azwi.emulator.server import Addresses
+    from azwi.emulator.trouble import Service
 
 START_DEADLINE: Final = 15.0  # seconds
 _TIMEOUT: Final = 10.0  # seconds for a request
@@ -47,6 +48,8 @@ class EmulatorClient:
         self.issuer: str = addresses["issuer"]
         self.ca_file: str = addresses["caFile"]
         self.imds: str = addresses.get("imds", "")
+        self.graph: str = addresses.get("graph", "")
+        self.resource_manager: str = addresses.get("resourceManager", "")
         self.tenants: list[str] = addresses.get("tenants", [])
         self.pid: int = addresses.get("pid", 0)
         context = ssl.create_default_context(cafile=self.ca_file)
@@ -65,17 +68,31 @@ class EmulatorClient:
 
     # --- Verbs ------------------------------------------------------------------------------------------
 
-    def throttle(self, count: int = 1, retry_after: int = 1) -> None:
-        """Answer the next `count` token requests with 429 and Retry-After."""
-        self._post("throttle", count=count, retryAfter=retry_after)
+    def throttle(self, count: int = 1, retry_after: int = 1, service: Service = "entra") -> None:
+        """Answer the next `count` requests of a service with 429 and Retry-After."""
+        self._post("throttle", count=count, retryAfter=retry_after, service=service)
 
-    def fail(self, count: int = 1, *, code: int = 0, status: int = 0) -> None:
-        """Answer the next `count` token requests with an AADSTS code, or with a bare HTTP status."""
-        self._post("fail", count=count, code=code, status=status)
+    def fail(
+        self, count: int = 1, *, code: int = 0, status: int = 0, service: Service = "entra", **how: object
+    ) -> None:
+        """Answer the next `count` requests of a service with an AADSTS code, or with a bare HTTP status.
 
-    def slow(self, seconds: float) -> None:
-        """Take so long for every token request; 0 ends it."""
-        self._post("slow", seconds=seconds)
+        Of Graph and Resource Manager also: `error`, the code; `method` and `match`, which requests; `done`, whether
+        they are carried out all the same.
+        """
+        self._post("fail", count=count, code=code, status=status, service=service, **how)
+
+    def delay_replication(self, seconds: float) -> None:
+        """Let new applications, principals and identities be unknown for so long to what depends on them."""
+        self._post("replication", seconds=seconds)
+
+    def page(self, size: int) -> None:
+        """Give lists of Graph and Resource Manager in pages of so many items; 0 is their usual size."""
+        self._post("paging", size=size)
+
+    def slow(self, seconds: float, service: Service = "entra") -> None:
+        """Take so long for every request of a service; 0 ends it."""
+        self._post("slow", seconds=seconds, service=service)
 
     def skew_clock(self, seconds: float) -> None:
         """Let the emulator's clock run ahead, or behind when negative."""
@@ -94,7 +111,7 @@ class EmulatorClient:
         self._post("reset")
 
     def journal(self, service: str = "") -> list[JsonObject]:
-        """What it was asked, oldest first; of one service (`entra`, `cluster`, `imds`) or of all."""
+        """What it was asked, oldest first; of one service (`entra`, `graph`, `arm`, `cluster`, `imds`) or of all."""
         requests = self._http.get("emulator/journal").raise_for_status().json()["requests"]
         return [entry for entry in requests if service in {"", entry["service"]}]
 
@@ -116,6 +133,8 @@ class _Addresses(msgspec.Struct, rename="camel"):
     issuer: str
     ca_file: str
     imds: str = ""
+    graph: str = ""
+    resource_manager: str = ""
     tenants: list[str] = []
     pid: int = 0
 

@@ -52,12 +52,19 @@ _STORAGE_ACCOUNT: Final = re.compile(r"https://[a-z0-9]{3,24}\.(blob|dfs|file|qu
 
 @dataclass(frozen=True, slots=True)
 class FederatedCredential:
-    """Whose tokens an identity accepts as its own; the three values are compared exactly."""
+    """Whose tokens an identity accepts as its own; the three values are compared exactly.
+
+    A flexible one has a claims matching `expression` in the place of the subject, which then is empty. `identifier` is
+    Graph's id of it; empty for one of the state file, whose name stands for it.
+    """
 
     name: str
     issuer: str
     subject: str
     audience: str
+    expression: str = ""
+    description: str = ""
+    identifier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,14 @@ class Application:
         token_version: 1 or 2; of the access tokens that are issued for it as a resource.
         disabled: Whether an administrator has switched sign-in off.
         resource_id: The Azure Resource Manager id of a managed identity; empty for an application.
+        registration_id: The application object's id, which Graph's paths name; empty for a managed identity.
+        has_principal: Whether its service principal exists: without it nobody signs in.
+        secrets: Client secrets that it may sign in with.
+        certificates: DER certificates that it may sign in with.
+        tags: Of the service principal, or of a managed identity as `key=value`.
+        location: Azure's region of a managed identity.
+        created: When, in seconds since 1970; 0 for those of the state file.
+        principal_created: The same of its service principal.
     """
 
     client_id: str
@@ -81,6 +96,44 @@ class Application:
     token_version: int = 1
     disabled: bool = False
     resource_id: str = ""
+    registration_id: str = ""
+    has_principal: bool = True
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    certificates: tuple[bytes, ...] = ()
+    tags: tuple[str, ...] = ()
+    location: str = ""
+    created: float = 0.0
+    principal_created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceGroup:
+    """A resource group of a subscription."""
+
+    name: str
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """An Azure subscription of a tenant."""
+
+    subscription_id: str
+    groups: tuple[ResourceGroup, ...] = ()
+
+    def group(self, name: str) -> ResourceGroup | None:
+        """The resource group of that name, whatever its case."""
+        return next((found for found in self.groups if found.name.lower() == name.lower()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleAssignment:
+    """Who may do what where; `name` is a GUID, the others as Resource Manager has them."""
+
+    name: str
+    scope: str
+    role_definition_id: str
+    principal_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +154,8 @@ class Tenant:
     tenant_id: str
     domain: str
     applications: tuple[Application, ...]
+    subscriptions: tuple[Subscription, ...] = ()
+    assignments: tuple[RoleAssignment, ...] = ()
 
     @property
     def name(self) -> str:
@@ -144,6 +199,19 @@ class Directory:
         """The tenant with this GUID or domain, whatever its case."""
         wanted = name.lower()
         return next((found for found in self.tenants if wanted and wanted in {found.tenant_id, found.domain}), None)
+
+    def subscription(self, subscription_id: str) -> tuple[Tenant, Subscription] | None:
+        """The subscription with that id, and the tenant that it trusts."""
+        wanted = subscription_id.lower()
+        return next(
+            (
+                (tenant, found)
+                for tenant in self.tenants
+                for found in tenant.subscriptions
+                if found.subscription_id == wanted
+            ),
+            None,
+        )
 
     def resource(self, tenant: Tenant, identifier: str) -> Resource | None:
         """The resource of that identifier: listed, an application of the tenant, or well known."""
@@ -193,3 +261,46 @@ def with_credentials(
         for tenant in directory.tenants
     )
     return replace(directory, tenants=tenants)
+
+
+# --- Changes --------------------------------------------------------------------------------------------
+
+
+def with_tenant(directory: Directory, tenant: Tenant) -> Directory:
+    """The directory with the tenant of that id replaced."""
+    tenants = tuple(tenant if one.tenant_id == tenant.tenant_id else one for one in directory.tenants)
+    return replace(directory, tenants=tenants)
+
+
+def put_application(directory: Directory, tenant_id: str, application: Application) -> Directory:
+    """The directory with an application or managed identity added, or the one with its client id replaced."""
+    tenant = _tenant(directory, tenant_id)
+    if tenant.application(application.client_id) is None:
+        return with_tenant(directory, replace(tenant, applications=(*tenant.applications, application)))
+    same = application.client_id
+    applications = tuple(application if one.client_id == same else one for one in tenant.applications)
+    return with_tenant(directory, replace(tenant, applications=applications))
+
+
+def remove_application(directory: Directory, tenant_id: str, client_id: str) -> Directory:
+    """The directory without an application or managed identity."""
+    tenant = _tenant(directory, tenant_id)
+    applications = tuple(one for one in tenant.applications if one.client_id != client_id)
+    return with_tenant(directory, replace(tenant, applications=applications))
+
+
+def put_subscription(directory: Directory, tenant_id: str, subscription: Subscription) -> Directory:
+    """The directory with a subscription replaced."""
+    tenant = _tenant(directory, tenant_id)
+    same = subscription.subscription_id
+    subscriptions = tuple(subscription if one.subscription_id == same else one for one in tenant.subscriptions)
+    return with_tenant(directory, replace(tenant, subscriptions=subscriptions))
+
+
+def put_assignments(directory: Directory, tenant_id: str, assignments: tuple[RoleAssignment, ...]) -> Directory:
+    """The directory with these role assignments."""
+    return with_tenant(directory, replace(_tenant(directory, tenant_id), assignments=assignments))
+
+
+def _tenant(directory: Directory, tenant_id: str) -> Tenant:
+    return next(tenant for tenant in directory.tenants if tenant.tenant_id == tenant_id)

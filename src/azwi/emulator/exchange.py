@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 import jwt
+from cryptography import x509
 
 from azwi.emulator import faults
 from azwi.emulator.assertion import UnverifiedAssertion, read_unverified
+from azwi.emulator.expression import matches_subject
 from azwi.emulator.faults import Fault
 from azwi.emulator.keys import JsonObject, PublicKeys, base64url
 
@@ -36,6 +38,7 @@ FORM: Final = "application/x-www-form-urlencoded"
 GRANT_TYPE: Final = "client_credentials"
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 section 2.2
 ALGORITHMS: Final = ("RS256", "RS384", "RS512")
+_CERTIFICATE_ALGORITHMS: Final = ("RS256", "PS256")  # Learn, "Microsoft identity platform application authentication"
 CLOCK_SKEW: Final = 60  # seconds; small, so that an expired token is seen to be refused
 LIFETIME: Final = 3600  # seconds
 _BACKDATED: Final = 300  # seconds; Entra's tokens are valid from five minutes before they are issued
@@ -102,8 +105,11 @@ def find_tenant(directory: Directory, name: str) -> Tenant | Fault:
 # --- 2. What the request is about -----------------------------------------------------------------------
 
 
-def examine(form: Form, tenant: Tenant, directory: Directory) -> Candidate | Fault:
-    """Which application, resource and federated credential a request is about, or why it is refused at once."""
+def examine(form: Form, tenant: Tenant, directory: Directory, now: float) -> Candidate | Grant | Fault:
+    """Which application, resource and federated credential a request is about, or why it is refused at once.
+
+    A request with the application's own secret or certificate is granted at once.
+    """
     incomplete = _incomplete(form)
     if incomplete is not None:
         return incomplete
@@ -111,17 +117,21 @@ def examine(form: Form, tenant: Tenant, directory: Directory) -> Candidate | Fau
     if isinstance(audience, Fault):
         return audience
     application = tenant.application(form["client_id"])
-    if application is None:
+    if application is None or not application.has_principal:
         return faults.APPLICATION_NOT_FOUND(client_id=form["client_id"], directory=tenant.name)
     if application.disabled:
         return faults.APPLICATION_DISABLED(client_id=application.client_id, display_name=application.display_name)
-    assertion = _read_assertion(form, application)
+    own = _read_own_credential(form, application, now)
+    assertion = own if own is not None else _read_assertion(form)
     if isinstance(assertion, Fault):
         return assertion
+    resource = directory.resource(tenant, audience)
+    if isinstance(assertion, bool):
+        known = Grant(tenant, application, audience, resource) if resource is not None else None
+        return known or faults.RESOURCE_NOT_FOUND(resource=audience, directory=tenant.name)
     credential = match_credential(application, assertion)
     if isinstance(credential, Fault):
         return credential
-    resource = directory.resource(tenant, audience)
     if resource is None:
         return faults.RESOURCE_NOT_FOUND(resource=audience, directory=tenant.name)
     return Candidate(Grant(tenant, application, audience, resource), credential, assertion)
@@ -156,12 +166,30 @@ def _bare(scope: str) -> str:
     return scope.removesuffix(_DEFAULT_SUFFIX)
 
 
-def _read_assertion(form: Form, application: Application) -> UnverifiedAssertion | Fault:
+def _read_own_credential(form: Form, application: Application, now: float) -> bool | Fault | None:
+    """Whether the application proves itself by its own secret or certificate; None where it shows neither."""
+    if form.get("client_secret") and not form.get("client_assertion"):
+        return form["client_secret"] in application.secrets or faults.SECRET_INVALID(client_id=application.client_id)
+    assertion = read_unverified(form.get("client_assertion", ""))
+    if assertion is None or assertion.issuer != application.client_id:
+        return None
+    for certificate in application.certificates:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+        try:
+            jwt.PyJWS().decode(assertion.compact, key, algorithms=list(_CERTIFICATE_ALGORITHMS))  # type: ignore[arg-type]
+        except (jwt.InvalidTokenError, jwt.InvalidKeyError):
+            continue
+        return assertion.expires > now or faults.ASSERTION_OUT_OF_TIME(
+            now=_precise(now), start=_precise(assertion.not_before), end=_precise(assertion.expires)
+        )
+    return faults.CERTIFICATE_UNKNOWN(client_id=application.client_id)
+
+
+def _read_assertion(form: Form) -> UnverifiedAssertion | Fault:
     """The assertion, readable and of a kind that a signature check can follow."""
     compact = form.get("client_assertion", "")
     if not compact:
-        secret = form.get("client_secret")
-        return faults.SECRET_INVALID(client_id=application.client_id) if secret else faults.CREDENTIAL_MISSING()
+        return faults.CREDENTIAL_MISSING()
     if not form.get("client_assertion_type"):
         return faults.PARAMETER_MISSING(parameter="client_assertion_type")
     if form["client_assertion_type"] != ASSERTION_TYPE:
@@ -190,8 +218,6 @@ def match_credential(application: Application, assertion: UnverifiedAssertion) -
     refusal is the general one.
     """
     records = application.credentials
-    if assertion.issuer == application.client_id:  # signed with a certificate, of which applications here have none
-        return faults.CERTIFICATE_UNKNOWN(client_id=application.client_id)
     if not records:
         return faults.NO_CREDENTIALS(client_id=application.client_id, display_name=application.display_name)
     match = next((record for record in records if _matches(record, assertion)), None)
@@ -199,8 +225,11 @@ def match_credential(application: Application, assertion: UnverifiedAssertion) -
 
 
 def _matches(record: FederatedCredential, assertion: UnverifiedAssertion) -> bool:
-    same = record.issuer == assertion.issuer and record.subject == assertion.subject
-    return same and record.audience in assertion.audiences
+    if record.expression:
+        subject = matches_subject(record.expression, assertion.subject)
+    else:
+        subject = record.subject == assertion.subject
+    return subject and record.issuer == assertion.issuer and record.audience in assertion.audiences
 
 
 def _mismatch(records: tuple[FederatedCredential, ...], assertion: UnverifiedAssertion) -> Fault:

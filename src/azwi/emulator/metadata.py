@@ -30,6 +30,8 @@ PUBLIC_ALIASES: Final = (
     "login.microsoft.com",
     "sts.windows.net",
 )
+# All that an emulator of that name answers for: also Microsoft Graph and Azure Resource Manager.
+PUBLIC_NAMES: Final = (*PUBLIC_ALIASES, "graph.microsoft.com", "management.azure.com")
 
 
 def openid_configuration(base_url: str, directory: Directory, name: str, *, v2: bool) -> JsonObject | Fault:

@@ -24,7 +24,7 @@ from azwi.emulator.app import NOTICE, EmulatorApp, MetadataApp
 from azwi.emulator.certificates import generate_authority, issue_server_certificate
 from azwi.emulator.federation import TIMEOUT, IssuerKeys
 from azwi.emulator.keys import generate_cluster_key, generate_entra_key
-from azwi.emulator.metadata import PUBLIC_ALIASES
+from azwi.emulator.metadata import PUBLIC_ALIASES, PUBLIC_NAMES
 from azwi.emulator.statefile import StateFile
 from azwi.emulator.world import CLUSTER, World
 from azwi.errors import FlagError, LocalError
@@ -77,6 +77,8 @@ class Addresses:
     issuer: str
     ca_file: Path
     imds: str = ""
+    graph: str = ""
+    resource_manager: str = ""
 
     def document(self, tenants: list[str]) -> Mapping[str, object]:
         """The content of `emulator.json`: also the process's id and the tenants that the state had at the start."""
@@ -85,6 +87,8 @@ class Addresses:
             "issuer": self.issuer,
             "caFile": str(self.ca_file),
             "imds": self.imds,
+            "graph": self.graph,
+            "resourceManager": self.resource_manager,
             "tenants": tenants,
             "pid": os.getpid(),
         }
@@ -131,7 +135,9 @@ async def serving(settings: EmulatorSettings) -> AsyncIterator[Addresses]:
         base_url = f"https://{settings.name}{_port_suffix(listener)}"
         client = await stack.enter_async_context(_issuer_client(authority.pem, settings.trust))
         world = _make_world(base_url, settings, client)
-        addresses = Addresses(base_url + "/", world.cluster_issuer, ca_file)
+        addresses = Addresses(
+            base_url + "/", world.cluster_issuer, ca_file, graph=world.graph_url, resource_manager=world.arm_url
+        )
         if settings.imds_port is not None:
             metadata = stack.enter_context(_listening_socket(settings.imds_host, settings.imds_port))
             await stack.enter_async_context(_uvicorn(MetadataApp(world), metadata))
@@ -154,7 +160,7 @@ def _server_names(name: str) -> Sequence[str]:
     """What the certificate is for."""
     if not _NAME.fullmatch(name):
         raise FlagError(f"--name {name!r} is no host name", hint="give letters, digits, - and ., such as localhost")
-    return PUBLIC_ALIASES if name in PUBLIC_ALIASES else (name,)
+    return PUBLIC_NAMES if name in PUBLIC_ALIASES else (name,)
 
 
 def _port_suffix(listener: socket.socket) -> str:

@@ -11,6 +11,8 @@ tenants:
         displayName: orders                  # optional, default: the client id
         disabled: false                      # optional: true refuses it with AADSTS7000112
         accessTokenVersion: 1                # optional: of tokens for it as a resource, api://<its client id>
+        clientSecrets: [not-a-secret]        # optional: it may sign in with them
+        certificates: ["-----BEGIN …"]       # optional: PEM, it may sign in with their keys
         federatedCredentials:
           - name: orders-prod
             issuer: cluster                  # the emulated cluster's own issuer, else an https URL
@@ -21,6 +23,9 @@ tenants:
         clientId: 33333333-3333-3333-3333-333333333333
         resourceId: /subscriptions/…         # optional, default: made from the name
         federatedCredentials: []
+    subscriptions:                           # optional: what Resource Manager has
+      - id: 99999999-9999-9999-9999-999999999999
+        resourceGroups: [{name: shop, location: westeurope}]
 resources:                                   # optional: what tokens can be asked for beside the well-known resources
   - api://orders
   - identifier: api://stock
@@ -43,9 +48,21 @@ from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from azwi.contract import DEFAULT_AUDIENCE
-from azwi.emulator.directory import OWN_ISSUER, Application, Cluster, Directory, FederatedCredential, Resource, Tenant
+from azwi.emulator.directory import (
+    OWN_ISSUER,
+    Application,
+    Cluster,
+    Directory,
+    FederatedCredential,
+    Resource,
+    ResourceGroup,
+    Subscription,
+    Tenant,
+)
 from azwi.errors import ManifestError, sentence
 
 if TYPE_CHECKING:
@@ -70,9 +87,10 @@ _MAX_CREDENTIALS: Final = 20  # Microsoft Learn, "Important considerations ... f
 
 _ALLOWED: Final = (
     "allowed are tenants: [{id, domain, applications: [{clientId, displayName, disabled, accessTokenVersion, "
-    "federatedCredentials: [{name, issuer, subject, audience}]}], managedIdentities: [{name, clientId, resourceId, "
-    "federatedCredentials}]}], resources: [text or {identifier, clientId, accessTokenVersion}], serviceAccounts: "
-    "[{namespace, name}] and cluster: {maxTokenExpirationSeconds}"
+    "clientSecrets, certificates, federatedCredentials: [{name, issuer, subject, audience}]}], managedIdentities: "
+    "[{name, clientId, resourceId, federatedCredentials}], subscriptions: [{id, resourceGroups: [{name, location}]}]}]"
+    ", resources: [text or {identifier, clientId, accessTokenVersion}], serviceAccounts: [{namespace, name}] and "
+    "cluster: {maxTokenExpirationSeconds}"
 )
 
 
@@ -92,6 +110,8 @@ class _Application(_Document):
     display_name: str = ""
     disabled: bool = False
     access_token_version: Literal[1, 2] = 1
+    client_secrets: list[str] = []
+    certificates: list[str] = []
     federated_credentials: list[_Credential] = []
 
 
@@ -102,11 +122,22 @@ class _ManagedIdentity(_Document):
     federated_credentials: list[_Credential] = []
 
 
+class _Group(_Document):
+    name: str
+    location: str
+
+
+class _Subscription(_Document):
+    id: str
+    resource_groups: list[_Group] = []
+
+
 class _Tenant(_Document):
     id: str
     domain: str = ""
     applications: list[_Application] = []
     managed_identities: list[_ManagedIdentity] = []
+    subscriptions: list[_Subscription] = []
 
 
 class _Listed(_Document):
@@ -173,7 +204,11 @@ def _tenant(state: _Tenant) -> Tenant:
     tenant_id = state.id.lower()
     applications = [_application(tenant_id, given) for given in state.applications]
     identities = [_managed_identity(tenant_id, given) for given in state.managed_identities]
-    return Tenant(tenant_id, state.domain.lower(), (*applications, *identities))
+    subscriptions = tuple(
+        Subscription(one.id.lower(), tuple(ResourceGroup(group.name, group.location) for group in one.resource_groups))
+        for one in state.subscriptions
+    )
+    return Tenant(tenant_id, state.domain.lower(), (*applications, *identities), subscriptions)
 
 
 def _application(tenant_id: str, state: _Application) -> Application:
@@ -185,6 +220,9 @@ def _application(tenant_id: str, state: _Application) -> Application:
         credentials=_credentials(state.federated_credentials),
         token_version=state.access_token_version,
         disabled=state.disabled,
+        registration_id=_object_id(tenant_id, client_id + "/registration"),
+        secrets=tuple(state.client_secrets),
+        certificates=tuple(map(_der, state.certificates)),
     )
 
 
@@ -197,6 +235,10 @@ def _managed_identity(tenant_id: str, state: _ManagedIdentity) -> Application:
         credentials=_credentials(state.federated_credentials),
         resource_id=state.resource_id or _MADE_RESOURCE_ID + state.name,
     )
+
+
+def _der(pem: str) -> bytes:
+    return x509.load_pem_x509_certificate(pem.encode()).public_bytes(serialization.Encoding.DER)
 
 
 def _object_id(tenant_id: str, client_id: str) -> str:
@@ -254,6 +296,12 @@ def _tenant_problems(tenant: _Tenant, at: str) -> Iterator[str]:
     yield from _repeated([given.client_id.lower() for given in identities], f"{at}.{where}", "clientId")
     for number, application in enumerate(tenant.applications):
         yield from _identity_problems(application, f"{at}.applications[{number}]")
+        if not all(map(_is_certificate, application.certificates)):
+            yield f"{at}.applications[{number}].certificates: each must be an X.509 certificate in PEM"
+    yield from _repeated([given.id.lower() for given in tenant.subscriptions], f"{at}.subscriptions", "id")
+    for number, subscription in enumerate(tenant.subscriptions):
+        if not _GUID.fullmatch(subscription.id):
+            yield f"{at}.subscriptions[{number}].id: {subscription.id!r} is not a GUID"
     for number, identity in enumerate(tenant.managed_identities):
         here = f"{at}.managedIdentities[{number}]"
         yield from _identity_problems(identity, here)
@@ -284,6 +332,14 @@ def _credential_problems(credential: _Credential, at: str) -> Iterator[str]:
     for name, value in (("subject", credential.subject), ("audience", credential.audience)):
         if not 1 <= len(value) <= _MAX_VALUE:
             yield f"{at}.{name}: must have 1 to {_MAX_VALUE} characters"
+
+
+def _is_certificate(pem: str) -> bool:
+    try:
+        _der(pem)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_issuer(issuer: str) -> bool:

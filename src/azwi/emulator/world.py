@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Final
 
 from azwi.emulator import exchange
+from azwi.emulator.directory import Resource
+from azwi.emulator.exchange import PUBLIC_CLOUD
 from azwi.emulator.journal import Journal
 from azwi.emulator.keys import SigningKey, generate_cluster_key, generate_entra_key, sign
 from azwi.emulator.trouble import AnyVerb, Reset, RotateKeys, Trouble
@@ -17,8 +20,11 @@ if TYPE_CHECKING:
     from azwi.emulator.directory import Directory
     from azwi.emulator.exchange import Grant
     from azwi.emulator.federation import IssuerKeys
+    from azwi.emulator.service import Edit
 
 CLUSTER: Final = "cluster"  # the first segment of every path of the emulated cluster
+PUBLIC_GRAPH: Final = "https://graph.microsoft.com"
+PUBLIC_ARM: Final = "https://management.azure.com"
 
 
 @dataclass(slots=True)
@@ -44,7 +50,10 @@ class World:
     clock: Callable[[], float]
     journal: Journal = field(default_factory=Journal)
     trouble: Trouble = field(default_factory=Trouble)
+    _file: Directory | None = None
+    _current: Directory | None = None
     _last: Directory | None = None
+    _edits: list[Edit] = field(default_factory=list)
 
     @property
     def cluster_issuer(self) -> str:
@@ -55,13 +64,40 @@ class World:
         """Seconds since 1970 by the emulator's clock, right or wrong."""
         return self.clock() + self.trouble.skew
 
+    @property
+    def graph_url(self) -> str:
+        """Where the emulated Microsoft Graph is; the public cloud's has a name of its own."""
+        return PUBLIC_GRAPH if self.base_url == PUBLIC_CLOUD else f"{self.base_url}/graph"
+
+    @property
+    def arm_url(self) -> str:
+        """Where the emulated Azure Resource Manager is; the public cloud's has a name of its own."""
+        return PUBLIC_ARM if self.base_url == PUBLIC_CLOUD else f"{self.base_url}/arm"
+
+    def current(self) -> Directory:
+        """The state as it is: the file's, read again when it has changed, with what Graph and Resource Manager did."""
+        file = self.read_directory()
+        if self._current is None or file is not self._file:
+            self._file = file
+            self._current = self._with_services(reduce(lambda state, edit: edit(state), self._edits, file))
+        return self._current
+
+    def _with_services(self, directory: Directory) -> Directory:
+        own = {self.graph_url: Resource(), self.arm_url: Resource()}
+        return replace(directory, resources=own | dict(directory.resources))
+
+    def edit(self, edit: Edit) -> None:
+        """Change the state, also for when the file is read again."""
+        self._current = edit(self.current())
+        self._edits.append(edit)
+
     def directory(self) -> Directory:
-        """The state as it is known now: read again when its file has changed, new credentials held back if told."""
-        current = self.read_directory()
+        """The state as sign-in knows it now: new credentials and applications held back, if told."""
+        current = self.current()
         if self._last is not None and current is not self._last:
-            self.trouble.learn(self._last, current, self.clock())
+            self.trouble.learn(self._last, current, self.now())
         self._last = current
-        return self.trouble.known(current, self.clock())
+        return self.trouble.known(current, self.now())
 
     def grant(self, grant: Grant, now: float) -> str:
         """A signed access token."""
@@ -79,6 +115,8 @@ class World:
                 _rotate(self.cluster_keys, generate_cluster_key(), forget=verb.forget)
             case Reset():
                 self.journal.clear()
+                self._edits.clear()
+                self._current = None
             case _:
                 pass
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from azwi.contract import METADATA_ADDRESS
 from azwi.emulator.background import SYSTEM_BUNDLES
-from azwi.emulator.metadata import PUBLIC_ALIASES
+from azwi.emulator.metadata import PUBLIC_NAMES
 from azwi.errors import LocalError
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def raise_loopback() -> None:
 
 def _name_hosts(folder: Path) -> None:
     """Entra's names lead to loopback, and names are looked up in the file first."""
-    hosts = f"127.0.0.1 localhost {' '.join(PUBLIC_ALIASES)}\n"
+    hosts = f"127.0.0.1 localhost {' '.join(PUBLIC_NAMES)}\n"
     _replace("/etc/hosts", folder / "hosts", [hosts, *_lines("/etc/hosts")])
     if Path("/etc/nsswitch.conf").is_file():
         others = [line for line in _lines("/etc/nsswitch.conf") if not line.startswith("hosts:")]
