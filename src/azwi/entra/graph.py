@@ -1,0 +1,180 @@
+"""Microsoft Graph: applications, service principals and federated credentials.
+
+Source: Microsoft Graph REST API v1.0, "application", "servicePrincipal", "federatedIdentityCredential"; beta for claims
+matching expressions, which v1.0 does not have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from azwi.entra.federation import FederatedCredential, read_credential, render_credential
+from azwi.entra.refusals import EXISTS_CODES, ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from azwi.entra.rest import RestClient
+
+_V1: Final = "/v1.0"
+_BETA: Final = "/beta"
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationRecord:
+    """An application: `object_id` is what Graph's paths name, `client_id` what tokens name."""
+
+    object_id: str
+    client_id: str
+    display_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipalRecord:
+    """A service principal; `resource_id` is set where it is a managed identity's."""
+
+    object_id: str
+    client_id: str
+    display_name: str
+    resource_id: str = ""
+
+
+class Graph:
+    """What azwi asks of Microsoft Graph. Every method raises ServiceError for a refusal it does not name."""
+
+    def __init__(self, rest: RestClient) -> None:
+        self._rest = rest
+
+    # --- Applications -----------------------------------------------------------------------------------
+
+    async def find_applications(self, display_name: str) -> list[ApplicationRecord]:
+        """All applications of that display name; the directory allows several."""
+        query = {"$filter": f"displayName eq {quote(display_name)}"}
+        return [_application(one) async for one in self._rest.items(f"{_V1}/applications", query=query)]
+
+    async def find_application_by_client_id(self, client_id: str) -> ApplicationRecord | None:
+        """The application with that client id, if this tenant has it."""
+        query = {"$filter": f"appId eq {quote(client_id)}"}
+        async for one in self._rest.items(f"{_V1}/applications", query=query):
+            return _application(one)
+        return None
+
+    async def read_application(self, object_id: str) -> ApplicationRecord | None:
+        """The application with that object id, if there is one."""
+        try:
+            return _application((await self._rest.request("GET", f"{_V1}/applications/{object_id}")).document)
+        except ServiceError as problem:
+            if problem.refusal.not_found:
+                return None
+            raise
+
+    async def create_application(self, display_name: str) -> ApplicationRecord:
+        """A new application; after a failure that leaves it open, one of that name that is there now."""
+        body = {"displayName": display_name}
+        try:
+            return _application((await self._rest.request("POST", f"{_V1}/applications", body=body)).document)
+        except ServiceError as problem:
+            if not problem.refusal.ambiguous:
+                raise
+            found = await self.find_applications(display_name)
+            if not found:
+                raise
+            return found[0]
+
+    async def delete_application(self, object_id: str) -> bool:
+        """Delete it with its principal and credentials; False where it was gone."""
+        return await self._delete(f"{_V1}/applications/{object_id}")
+
+    # --- Service principals -----------------------------------------------------------------------------
+
+    async def find_principal(self, client_id: str) -> PrincipalRecord | None:
+        """The service principal of an application or managed identity in this tenant."""
+        query = {"$filter": f"appId eq {quote(client_id)}"}
+        async for one in self._rest.items(f"{_V1}/servicePrincipals", query=query):
+            return _principal(one)
+        return None
+
+    async def find_principals_by_name(self, display_name: str) -> list[PrincipalRecord]:
+        """All service principals of that display name."""
+        query = {"$filter": f"displayName eq {quote(display_name)}"}
+        return [_principal(one) async for one in self._rest.items(f"{_V1}/servicePrincipals", query=query)]
+
+    async def create_principal(self, client_id: str, tag: str) -> PrincipalRecord | None:
+        """A new service principal of an application that may be new as well; None where there was one already."""
+        body = {"appId": client_id, "tags": [tag]}
+        try:
+            reply = await self._rest.request(
+                "POST", f"{_V1}/servicePrincipals", body=body, repeatable=True, awaiting=True
+            )
+        except ServiceError as problem:
+            if problem.refusal.means(EXISTS_CODES):
+                return None
+            raise
+        return _principal(reply.document)
+
+    # --- Federated credentials --------------------------------------------------------------------------
+
+    async def list_credentials(self, object_id: str, *, awaiting: bool = False) -> list[FederatedCredential]:
+        """Those of an application; `awaiting` as it was created a moment ago."""
+        found = [
+            read_credential(one) async for one in self._rest.items(_credentials(_V1, object_id), awaiting=awaiting)
+        ]
+        if all(one.subject for one in found):
+            return found
+        # v1.0 has no expressions: the flexible ones are seen whole in beta only.
+        return [read_credential(one) async for one in self._rest.items(_credentials(_BETA, object_id))]
+
+    async def add_credential(self, object_id: str, credential: FederatedCredential) -> None:
+        """Add one to an application that may be known only in a moment; raises where its name or trust is taken."""
+        body = {"name": credential.name} | _document(credential)
+        await self._rest.request(
+            "POST", _credentials(_version(credential), object_id), body=body, repeatable=True, awaiting=True
+        )
+
+    async def change_credential(self, object_id: str, credential: FederatedCredential) -> None:
+        """Give an existing one, named by its identifier, these values."""
+        path = f"{_credentials(_version(credential), object_id)}/{credential.identifier}"
+        await self._rest.request("PATCH", path, body=_document(credential))
+
+    async def remove_credential(self, object_id: str, credential: FederatedCredential) -> bool:
+        """Remove one, named by its identifier; False where it was gone."""
+        return await self._delete(f"{_credentials(_V1, object_id)}/{credential.identifier}")
+
+    async def _delete(self, path: str) -> bool:
+        try:
+            await self._rest.request("DELETE", path)
+        except ServiceError as problem:
+            if problem.refusal.not_found:
+                return False
+            raise
+        return True
+
+
+def quote(value: str) -> str:
+    """A text in an OData filter: in quotes, with its own quotes doubled (OData 4.01 ABNF, SQUOTE-in-string)."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _credentials(version: str, object_id: str) -> str:
+    return f"{version}/applications/{object_id}/federatedIdentityCredentials"
+
+
+def _version(credential: FederatedCredential) -> str:
+    return _BETA if credential.expression else _V1
+
+
+def _document(credential: FederatedCredential) -> dict[str, Any]:
+    document = render_credential(credential)
+    return document | {"description": credential.description} if credential.description else document
+
+
+def _application(document: Mapping[str, Any]) -> ApplicationRecord:
+    return ApplicationRecord(document["id"], document["appId"], str(document.get("displayName") or ""))
+
+
+def _principal(document: Mapping[str, Any]) -> PrincipalRecord:
+    names = document.get("alternativeNames") or ()
+    resource_id = next((name for name in names if "/userassignedidentities/" in str(name).lower()), "")
+    name = str(document.get("displayName") or "")
+    return PrincipalRecord(document["id"], str(document.get("appId") or ""), name, resource_id)

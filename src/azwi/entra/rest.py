@@ -1,0 +1,280 @@
+"""JSON over HTTPS to Microsoft Graph and Azure Resource Manager: tokens, time-outs, retries, paging, in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import httpx2
+
+from azwi.entra.faults import parse_retry_after
+from azwi.entra.refusals import Refusal, ServiceError, decide_delay, read_refusal
+from azwi.entra.trust import make_ssl_context
+from azwi.errors import ConfigurationError, EntraError
+from azwi.log import logger
+from azwi.version import user_agent
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+TIMEOUT: Final = 30.0  # seconds for each step of a request
+MAX_ANSWER_BYTES: Final = 16 << 20
+_MAX_PAGES: Final = 1000
+_PASSING: Final = frozenset({429, 500, 502, 503, 504})
+_REPEATABLE: Final = frozenset({"GET", "PUT", "DELETE", "PATCH", "HEAD"})
+
+log = logger("azwi")
+
+
+class SignedIn(Protocol):
+    """Who gives tokens."""
+
+    async def token(self, scope: str) -> str:
+        """A bearer token for a scope that ends with `/.default`; raises an EntraError where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that says yes; `document` is None where it has no body. Header names are in lower case."""
+
+    status: int
+    document: Any
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Time, as it is spent between attempts; passed in by tests."""
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    spread: Callable[[], float] = field(default=lambda: random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+
+
+def trust(ca_file: str) -> ssl.SSLContext:
+    """The certificates to trust: a file's, or OpenSSL's own, which SSL_CERT_FILE names.
+
+    Raises:
+        ConfigurationError: The file holds none.
+    """
+    try:
+        return make_ssl_context(ca_file)
+    except ConfigurationError as problem:
+        raise ConfigurationError(f"--ca-file {ca_file} holds no certificates", hint=problem.hint) from problem
+
+
+def refuse_others(hosts: frozenset[str]) -> Callable[[httpx2.Request], None]:
+    """A check for every request: no host but these is ever asked, whatever an answer points to.
+
+    Raises:
+        EntraError: From the check, for any other host.
+    """
+
+    def check(request: httpx2.Request) -> None:
+        if request.url.host not in hosts:
+            raise EntraError(
+                f"{request.url.host} is no host of this cloud, so it is not asked",
+                hint=f"hosts of this cloud are {', '.join(sorted(hosts))}",
+            )
+
+    return check
+
+
+def hosts_of(*addresses: str) -> frozenset[str]:
+    """The host names in addresses; empty ones have none."""
+    return frozenset(urlsplit(address).hostname or "" for address in addresses if address)
+
+
+class RestClient:
+    """One service at one address.
+
+    Args:
+        service: Its name, for people.
+        base_url: Where it is, without a trailing slash.
+        http: The client; whoever made it closes it.
+        signed_in: Who gives tokens.
+        patience: Time.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        base_url: str,
+        http: httpx2.AsyncClient,
+        signed_in: SignedIn,
+        patience: Patience | None = None,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._service = service
+        self._http = http
+        self._signed_in = signed_in
+        self._patience = patience or Patience()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        repeatable: bool | None = None,
+        awaiting: bool = False,
+    ) -> Reply:
+        """One request, sent again for as long as that can help.
+
+        Args:
+            method: HTTP's.
+            path: Below the service's address, with a leading slash; or a whole address below it.
+            query: Parameters; they are escaped here.
+            body: A JSON document.
+            repeatable: Whether sending it twice does no more than once; by the method when left out.
+            awaiting: Whether its parent was created a moment ago.
+
+        Raises:
+            ServiceError: It was refused, or there was no answer.
+            EntraError: There is no token for it.
+        """
+        url = self._address(path)
+        again = method in _REPEATABLE if repeatable is None else repeatable
+        answer = await _persist(
+            lambda: self._send(method, url, query, body), self._patience, repeatable=again, awaiting=awaiting
+        )
+        if isinstance(answer, Refusal):
+            raise ServiceError(answer)
+        return answer
+
+    async def items(
+        self, path: str, *, query: Mapping[str, str] | None = None, awaiting: bool = False
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The items of a list, through all its pages.
+
+        Raises:
+            ServiceError: As `request`; also for a next page at another service's address.
+        """
+        where, parameters = path, query
+        for _ in range(_MAX_PAGES):
+            page = (await self.request("GET", where, query=parameters, awaiting=awaiting)).document or {}
+            for item in page.get("value") or ():
+                yield item
+            following = page.get("@odata.nextLink") or page.get("nextLink")
+            if not following:
+                return
+            where, parameters = str(following), None
+        raise ServiceError(Refusal(self._service, f"GET {path}", None, message=f"more than {_MAX_PAGES} pages"))
+
+    def _address(self, path: str) -> str:
+        if not self.base_url:
+            raise ConfigurationError(
+                f"the address of {self._service} is not known in this cloud",
+                hint="give it with --graph-endpoint or --resource-manager-endpoint",
+            )
+        if path.startswith("/"):
+            return self.base_url + path
+        if not path.startswith(self.base_url + "/"):
+            host = urlsplit(path).hostname
+            raise ServiceError(Refusal(self._service, "a next page", None, message=f"it points to {host}"))
+        return path
+
+    async def _send(
+        self, method: str, url: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
+    ) -> Reply | Refusal:
+        described = f"{method} {urlsplit(url).path}"
+        token = await self._signed_in.token(self.base_url + "/.default")
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/json",
+            "User-Agent": user_agent("azwi"),
+            "client-request-id": str(uuid.uuid4()),
+        }
+        try:
+            # httpx2 replaces a URL's own query by an empty mapping.
+            answer = await self._http.request(method, url, params=query or None, json=body, headers=headers)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as problem:
+            return Refusal(self._service, described, None, message=str(problem) or type(problem).__name__)
+        log.debug("asked", extra={"fields": {"request": described, "status": answer.status_code}})
+        document = _read(answer.content)
+        if answer.is_success:
+            return Reply(answer.status_code, document, answer.headers)
+        retry_after = parse_retry_after(answer.headers.get("retry-after"))
+        return read_refusal(self._service, described, answer.status_code, document, answer.headers, retry_after)
+
+
+async def _persist(
+    send: Callable[[], Awaitable[Reply | Refusal]], patience: Patience, *, repeatable: bool, awaiting: bool
+) -> Reply | Refusal:
+    """What a request came to, sent again for as long as that can help."""
+    started = patience.clock()
+    attempt = 0
+    while True:
+        answer = await send()
+        if isinstance(answer, Reply):
+            return answer
+        waited = patience.clock() - started
+        delay = decide_delay(answer, attempt, waited, repeatable=repeatable, awaiting=awaiting)
+        if delay is None:
+            return answer
+        fields = {"request": answer.request, "status": answer.status, "code": answer.code, "delay": round(delay, 1)}
+        log.info("asked again later", extra={"fields": fields})
+        await patience.sleep(max(delay * patience.spread(), answer.retry_after or 0.0))
+        attempt += 1
+
+
+async def send_patiently(
+    http: httpx2.AsyncClient, service: str, request: httpx2.Request, patience: Patience | None = None
+) -> httpx2.Response:
+    """The answer to a GET without a token, whatever it says, once it is neither throttled nor an outage.
+
+    Raises:
+        ServiceError: There is none but that.
+    """
+    described = f"{request.method} {request.url.path}"
+
+    async def send() -> Reply | Refusal:
+        try:
+            answer = await http.send(request)
+        except httpx2.HTTPError as problem:
+            return Refusal(service, described, None, message=str(problem) or type(problem).__name__)
+        if answer.status_code in _PASSING:
+            retry_after = parse_retry_after(answer.headers.get("retry-after"))
+            return read_refusal(service, described, answer.status_code, _read(answer.content), {}, retry_after)
+        return Reply(answer.status_code, answer, answer.headers)
+
+    reply = await _persist(send, patience or Patience(), repeatable=True, awaiting=False)
+    if isinstance(reply, Refusal):
+        raise ServiceError(reply)
+    found: httpx2.Response = reply.document
+    return found
+
+
+def open_http(
+    context: ssl.SSLContext, hosts: frozenset[str], transport: httpx2.AsyncBaseTransport | None = None
+) -> httpx2.AsyncClient:
+    """A client for these hosts and no other, to be closed by whoever asked for it; honours HTTPS_PROXY."""
+    check = refuse_others(hosts)
+
+    async def hook(request: httpx2.Request) -> None:  # httpx2 awaits it
+        check(request)
+
+    return httpx2.AsyncClient(
+        verify=context,
+        timeout=TIMEOUT,
+        follow_redirects=False,
+        transport=transport,
+        event_hooks={"request": [hook]},
+    )
+
+
+def _read(content: bytes) -> Any:  # noqa: ANN401  # JSON
+    if not content or len(content) > MAX_ANSWER_BYTES:
+        return None
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
