@@ -1,0 +1,210 @@
+"""The file of `azwi apply`: many identities and their service accounts, checked; every problem names its field. Pure.
+
+```yaml
+issuer: https://oidc.example/abc/              # optional, the cluster's own; an identity may name another
+audience: api://AzureADTokenExchange           # optional, this is the default
+identities:
+  - application: orders                        # display name; or applicationClientId, applicationObjectId
+    serviceAccounts:
+      - {namespace: shop, name: orders, tokenExpiration: 2h}
+    roles:                                     # optional
+      - {role: Reader, scope: /subscriptions/…/resourceGroups/shop}
+  - managedIdentity: catalogue                 # name; or its resource id
+    resourceGroup: shop
+    location: westeurope                       # optional: its resource group's
+    serviceAccounts: [{namespace: shop, name: catalogue}]
+    credentials:                               # optional: beside those of the service accounts
+      - {name: ci-shop, issuer: "https://ci.example", subject: "repo:shop"}
+      - {name: all, claimsMatchingExpression: "claims['sub'] matches 'system:serviceaccount:shop:*'"}
+```
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from azwi.contract import DEFAULT_AUDIENCE, DEFAULT_EXPIRATION, MAX_EXPIRATION, MIN_EXPIRATION
+from azwi.entra.federation import FederatedCredential
+from azwi.errors import ManifestError, sentence
+from azwi.identity.model import AccountOrder, IdentityRef, RoleOrder, Target
+from azwi.identity.names import credential_name, identity_credential_name, subject_of
+from azwi.identity.phases import choose_phases
+from azwi.identity.values import is_credential_name, parse_duration, resource_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ALLOWED = (
+    "allowed are issuer, audience and identities: [{application | applicationClientId | applicationObjectId | "
+    "managedIdentity, resourceGroup, subscription, location, issuer, audience, serviceAccounts: [{namespace, name, "
+    "tokenExpiration}], credentials: [{name, issuer, subject | claimsMatchingExpression, audience}], roles: [{role, "
+    "scope}]}]"
+)
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """A mapping of the file: field names in camel case, unknown ones refused."""
+
+
+class _Account(_Document):
+    name: str
+    namespace: str = "default"
+    token_expiration: str = ""
+
+
+class _Credential(_Document):
+    name: str
+    subject: str = ""
+    claims_matching_expression: str = ""
+    issuer: str = ""
+    audience: str = ""
+
+
+class _Role(_Document):
+    role: str
+    scope: str
+
+
+class _Identity(_Document):
+    application: str = ""
+    application_client_id: str = ""
+    application_object_id: str = ""
+    managed_identity: str = ""
+    resource_group: str = ""
+    subscription: str = ""
+    location: str = ""
+    issuer: str = ""
+    audience: str = ""
+    service_accounts: list[_Account] = []
+    credentials: list[_Credential] = []
+    roles: list[_Role] = []
+
+
+class _File(_Document):
+    identities: list[_Identity]
+    issuer: str = ""
+    audience: str = DEFAULT_AUDIENCE
+
+
+def parse_targets(document: object, where: str, subscription: str) -> list[Target]:
+    """What a file wants, one target for each identity, however often it is named.
+
+    Args:
+        document: What YAML made of the file.
+        where: Its name, for errors.
+        subscription: Of managed identities that name none.
+
+    Raises:
+        ManifestError: A field is missing, unknown or holds a value that is not allowed; all are told together.
+    """
+    try:
+        file = msgspec.convert(document, type=_File)
+    except msgspec.ValidationError as problem:
+        said, _, path = str(problem).partition(" - at ")
+        field = path.strip("`").removeprefix("$").removeprefix(".") or "the document"
+        raise ManifestError(f"{where}: {field}: {said[:1].lower()}{said[1:]}", hint=_ALLOWED) from problem
+    problems = [
+        f"{where}: identities[{number}]{problem}"
+        for number, one in enumerate(file.identities)
+        for problem in _problems(one, file, subscription)
+    ]
+    if problems:
+        raise ManifestError(sentence(problems))
+    return _merge([_target(one, file, subscription) for one in file.identities])
+
+
+def _problems(one: _Identity, file: _File, subscription: str) -> Iterator[str]:
+    kinds = [one.application, one.application_client_id, one.application_object_id, one.managed_identity]
+    if sum(map(bool, kinds)) != 1:
+        yield ": name it by exactly one of application, applicationClientId, applicationObjectId, managedIdentity"
+    if one.managed_identity and not one.managed_identity.startswith("/"):
+        if not one.resource_group:
+            yield ".resourceGroup: a managed identity needs its resource group"
+        if not (one.subscription or subscription):
+            yield ".subscription: a managed identity needs its subscription, here or by --subscription-id"
+    if one.service_accounts and not (one.issuer or file.issuer):
+        yield ".issuer: the issuer of the service accounts' tokens is needed, here or at the top"
+    yield from _list_problems(one, file)
+
+
+def _list_problems(one: _Identity, file: _File) -> Iterator[str]:
+    for number, account in enumerate(one.service_accounts):
+        seconds = parse_duration(account.token_expiration) if account.token_expiration else DEFAULT_EXPIRATION
+        if seconds is None or not MIN_EXPIRATION <= seconds <= MAX_EXPIRATION:
+            yield f".serviceAccounts[{number}].tokenExpiration: {account.token_expiration!r} must be 1h to 24h"
+    for number, credential in enumerate(one.credentials):
+        if not is_credential_name(credential.name):
+            yield f".credentials[{number}].name: {credential.name!r} must be 3 to 120 letters, digits, - and _"
+        if bool(credential.subject) == bool(credential.claims_matching_expression):
+            yield f".credentials[{number}]: give either subject or claimsMatchingExpression"
+        if not (credential.issuer or one.issuer or file.issuer):
+            yield f".credentials[{number}].issuer: an issuer is needed"
+
+
+def _target(one: _Identity, file: _File, subscription: str) -> Target:
+    issuer, audience = one.issuer or file.issuer, one.audience or file.audience
+    path = one.managed_identity
+    if path and not path.startswith("/"):
+        path = resource_id_of(one.subscription or subscription, one.resource_group, path)
+    identity = IdentityRef(
+        resource_id=path,
+        location=one.location,
+        name=one.application,
+        client_id=one.application_client_id,
+        object_id=one.application_object_id,
+    )
+    accounts = tuple(
+        AccountOrder(account.namespace, account.name, parse_duration(account.token_expiration) or DEFAULT_EXPIRATION)
+        for account in one.service_accounts
+    )
+    credentials = (
+        *(account_credential(account, issuer, audience, managed=identity.managed) for account in accounts),
+        *(_credential(given, issuer, audience) for given in one.credentials),
+    )
+    roles = tuple(RoleOrder(given.role, given.scope) for given in one.roles)
+    return Target(identity, accounts, credentials, roles, choose_phases((), managed=identity.managed))
+
+
+def account_credential(account: AccountOrder, issuer: str, audience: str, *, managed: bool) -> FederatedCredential:
+    """The credential by which an identity accepts a service account's tokens."""
+    make = identity_credential_name if managed else credential_name
+    return FederatedCredential(
+        name=make(account.namespace, account.name, issuer),
+        issuer=issuer,
+        subject=subject_of(account.namespace, account.name),
+        audiences=(audience,),
+        description=f"Federated Service Account for {account.title}",
+    )
+
+
+def _credential(given: _Credential, issuer: str, audience: str) -> FederatedCredential:
+    return FederatedCredential(
+        name=given.name,
+        issuer=given.issuer or issuer,
+        subject=given.subject,
+        audiences=(given.audience or audience,),
+        expression=given.claims_matching_expression,
+    )
+
+
+def _merge(targets: list[Target]) -> list[Target]:
+    """One target for each identity, so that nobody writes to one twice at a time."""
+    merged: dict[tuple[str, ...], Target] = {}
+    for one in targets:
+        ref = one.identity
+        key = (ref.resource_id.lower(), ref.name, ref.client_id.lower(), ref.object_id.lower())
+        before = merged.get(key)
+        merged[key] = one if before is None else _joined(before, one)
+    return list(merged.values())
+
+
+def _joined(first: Target, second: Target) -> Target:
+    return replace(
+        first,
+        accounts=tuple(dict.fromkeys((*first.accounts, *second.accounts))),
+        credentials=tuple(dict.fromkeys((*first.credentials, *second.credentials))),
+        roles=tuple(dict.fromkeys((*first.roles, *second.roles))),
+    )

@@ -1,0 +1,53 @@
+"""Values as they are written on the command line and in files. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+# Go's time.ParseDuration, without the units that no token's life is given in.
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+")
+_RESOURCE_ID: Final = re.compile(
+    r"/subscriptions/[^/\s]+/resourcegroups/[^/\s]+/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[^/\s]+",
+    re.IGNORECASE,
+)
+# Azure Resource Manager, "Naming rules"; Graph allows no less.
+_CREDENTIAL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{2,119}")
+_GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def parse_duration(text: str) -> int | None:
+    """Whole seconds, rounded, of a duration with units, such as 1h30m; None where it is none."""
+    if not _DURATION.fullmatch(text):
+        return None
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    return int(seconds + 0.5)
+
+
+# Stands in a path for a subscription that is yet to be found out.
+ANY_SUBSCRIPTION: Final = "{subscription}"
+
+
+def resource_id_of(subscription: str, group: str, name: str) -> str:
+    """The path of a managed identity."""
+    return (
+        f"/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.ManagedIdentity/"
+        f"userAssignedIdentities/{name}"
+    )
+
+
+def is_identity_id(text: str) -> bool:
+    """Whether a text is the path of a user-assigned managed identity."""
+    return _RESOURCE_ID.fullmatch(text) is not None
+
+
+def is_credential_name(text: str) -> bool:
+    """Whether a federated credential of either kind of identity can be called so."""
+    return _CREDENTIAL_NAME.fullmatch(text) is not None
+
+
+def is_guid(text: str) -> bool:
+    """Whether a text is a GUID."""
+    return _GUID.fullmatch(text) is not None
