@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sdks e2e check fmt bench lock clean
+.PHONY: help setup demo test sdks e2e check fmt docs bench lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ check: $(STAMP) ## Lint, format check, types
 fmt: $(STAMP) ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP) ## Write the reference in docs/azwi.md from the commands' definitions
+	$(BIN)/python tools/write_docs.py
 
 bench: $(STAMP) ## Print CPU and memory figures with their method
 	$(BIN)/python -m bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,64 @@ def test_mistakes_are_told_in_a_sentence(
     assert main(arguments) == code
 
     assert words in capsys.readouterr().err
+
+
+def test_help_is_cheap() -> None:
+    """120 ms of CPU at most for --help, of the best of several runs; a command's own costs little more."""
+    costs = {}
+    for arguments in (("--help",), ("serviceaccount", "create", "--help"), ("version",)):
+        runs = []
+        for _ in range(5):
+            before = os.times()
+            subprocess.run([AZWI, *arguments], stdout=subprocess.DEVNULL, check=True)
+            after = os.times()
+            runs.append(after.children_user + after.children_system - before.children_user - before.children_system)
+        costs[arguments] = min(runs)
+
+    assert {} == {arguments: cost for arguments, cost in costs.items() if cost > 0.12}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("azwi", ""), {"serviceaccount", "credential", "apply", "version"}),
+        (("azwi", "sa", ""), {"create", "delete", "show"}),
+        (("azwi", "serviceaccount", "create", "phase", ""), {"aad-application", "managed-identity", "role-assignment"}),
+        (("azwi", "sa", "create", "--service-acc"), {"--service-account-name", "--service-account-issuer-url"}),
+        (("azwi", "credential", "list", "-o", "j"), {"json"}),
+    ],
+)
+def test_bash_completes(words: tuple[str, ...], expected: set[str]) -> None:
+    """The script that azwi prints works in a real bash: commands, phases, options and values."""
+    line = " ".join(f"'{word}'" for word in words)
+    script = f"""
+        eval "$(azwi completion bash)"
+        COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; COMPREPLY=()
+        _azwi_completion azwi
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    environment = {"PATH": f"{AZWI.parent}:{os.environ['PATH']}"}
+    run = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, check=True, env=environment)
+
+    assert expected <= set(run.stdout.split())
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_have_a_script_too(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """For the program's own name."""
+    assert main(["completion", shell]) == 0
+
+    assert "_AZWI_COMPLETE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["run", "emulator", "apply"])
+def test_examples_in_help_keep_their_lines(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No mark of the formatter is left in them."""
+    assert main([command, "--help"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "\\b" not in printed
+    assert any(line.strip().startswith(("azwi ", "eval ")) for line in printed.splitlines())
 
 
 def test_help_loads_no_library_that_it_does_not_need() -> None:

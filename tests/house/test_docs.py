@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from azwi import contract
+from azwi.cli.main import azwi
+from azwi.cli.reference import START, render_reference
+from azwi.identity import manifest
 from azwi.proxy.options import FLAGS as PROXY_FLAGS
 from azwi.webhook.metrics import Metrics
 
@@ -47,6 +50,20 @@ def test_every_metric_of_the_webhook_is_documented_and_every_documented_one_exis
     documented = set(re.findall(r"^\| `(azwi_\w+)", WEBHOOK, re.MULTILINE))
 
     assert set(re.findall(r"^# HELP (\S+)", Metrics().render().decode(), re.MULTILINE)) == documented
+
+
+def test_the_reference_of_azwi_is_what_its_commands_say() -> None:
+    """docs/azwi.md shows every command's own help; `make docs` writes it."""
+    written = (ROOT / "docs" / "azwi.md").read_text().partition(START)[2].strip()
+
+    assert written == render_reference(azwi, "azwi").strip()
+
+
+def test_the_file_of_apply_is_the_same_in_every_document() -> None:
+    """The example of docs/azwi.md is the module's, which a test reads."""
+    example = (manifest.__doc__ or "").partition("```yaml\n")[2].partition("```")[0]
+
+    assert example in (ROOT / "docs" / "azwi.md").read_text()
 
 
 def test_no_document_names_a_difference_that_is_not_listed() -> None:

@@ -1,0 +1,534 @@
+"""The commands, one by one: what they print, ask, refuse and leave alone."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from cluster_standin import running_cluster
+from identity_lab import GROUP, OPERATOR, SECRET, STATE, SUBSCRIPTION, TENANT, Lab, results
+
+from azwi.cli.main import main
+from azwi.emulator.client import emulate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Read = Callable[[], dict[str, Any]]
+
+NAME = "--aad-application-name=orders"
+IDENTITY = ("--identity-name=orders", "--resource-group=shop")
+NO_ROLE = "--skip-phases=role-assignment"
+P = "azure.workload.identity/"
+
+
+# --- Usage ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serviceaccount"],
+        ["sa"],
+        ["sa", "bogus"],
+        ["sa", "create", "phase"],
+        ["sa", "create", "phase", "bogus"],
+        ["sa", "delete", "phase"],
+        ["credential"],
+        ["credential", "bogus"],
+    ],
+)
+def test_a_bare_group_shows_its_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr, and ends with 0, as the reference's; nothing is asked for."""
+    assert 0 == main(arguments)
+    printed = capsys.readouterr()
+    assert ("", True) == (printed.out, printed.err.startswith("Usage: azwi "))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sa", "create", "--bogus"], "--bogus"),
+        (["sa", "create", "--service-account-token-expiration=1"], "no duration"),
+        (["sa", "create", "-o", "xml"], "xml"),
+        (["sa", "create", "phase", "role-assignment", "--skip-phases=x"], "--skip-phases"),
+        (["apply"], "--filename"),
+        (["credential", "sync"], "--from-issuer"),
+        (["completion", "tcsh"], "tcsh"),
+    ],
+)
+def test_mistakes_end_with_1(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in the reference, also those on the command line."""
+    assert 1 == main(arguments)
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--auth-method="], "--auth-method is a required parameter"),
+        (["--auth-method=magic"], "--auth-method 'magic' is not known; methods are cli, client_secret"),
+        (["--auth-method=client_secret", "--client-id=x"], "parsing --client-id"),
+        (["--auth-method=client_secret", f"--client-id={OPERATOR}"], "--client-secret must be specified"),
+        (["--auth-method=client_certificate", f"--client-id={OPERATOR}"], "--certificate-path and --private-key-path"),
+        (["--auth-method=workload_identity", f"--client-id={OPERATOR}"], "AZURE_FEDERATED_TOKEN_FILE is not set"),
+        (["--subscription-id=x"], "parsing --subscription-id"),
+        ([], "--subscription-id is required (and must be a valid UUID)"),
+        (["-s", SUBSCRIPTION, "--azure-env=Foo"], 'no cloud environment matching the name "FOO"'),
+        (["-s", SUBSCRIPTION, "--authority-host=https://login.example"], "also needs --graph-endpoint and"),
+        (
+            ["-s", SUBSCRIPTION, "--authority-host=http://x", "--graph-endpoint=https://g"],
+            "--authority-host: 'http://x'",
+        ),
+        (["-s", SUBSCRIPTION, "--client-secret-file=/nonexistent"], "--client-secret-file /nonexistent cannot be read"),
+        (["-s", SUBSCRIPTION, "--ca-file=/nonexistent", NO_ROLE], "--ca-file /nonexistent holds no certificates"),
+        (["-s", SUBSCRIPTION, NAME, "--identity-name=x"], "either an application or a managed identity"),
+        (["-s", SUBSCRIPTION, "--identity-name=x"], "--resource-group is required with --identity-name"),
+        (["-s", SUBSCRIPTION, "--identity-name=x", "--identity-resource-id=/y"], "exclude each other"),
+        (["-s", SUBSCRIPTION, "--identity-resource-id=/y"], "is no user-assigned managed identity; it must look like"),
+    ],
+)
+def test_options_that_cannot_work(flags: list[str], words: str, lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is told by its name, with what is allowed, before anything is asked."""
+    arguments = ["sa", "create", *lab.account(), *flags]
+    arguments = arguments if "--azure-scope" in flags else [*arguments, "--azure-scope=/s", "--azure-role=r"]
+    assert 1 == main(arguments)
+    assert words in capsys.readouterr().err
+    assert [] == [one for one in lab.emulator.journal() if one["service"] != "emulator"]
+
+
+def test_sign_in_options_may_stand_anywhere(lab: Lab, result: Read) -> None:
+    """Before and after the subcommand, as the reference's persistent flags; the last one counts."""
+    first, *others = lab.flags()
+    arguments = ["sa", "--azure-env=Foo", first, "create", "--azure-env=AzureCloud", "phase", *others]
+    assert 0 == main([*arguments, "app", NAME, "-ojson"])
+    assert ["created", "created"] == [one for _, one in results(result())]
+
+
+def test_the_only_subscription_is_found(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a pipeline that signs in to one and names none."""
+    monkeypatch.setenv("AZURE_TENANT_ID", TENANT)
+    flags = [one for one in lab.flags() if not one.startswith("--subscription-id")]
+    assert 0 == main(["sa", "create", *lab.account(), *IDENTITY, *flags])
+    assert 0 == main(["credential", "list", *IDENTITY, *flags])
+    assert 0 == main(["sa", "delete", *lab.account(), *IDENTITY, *flags])
+    assert [] == lab.identities()
+
+
+def test_several_subscriptions_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None is guessed."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    state: dict[str, Any] = json.loads(json.dumps(STATE))
+    state["tenants"][0]["subscriptions"].append({"id": "12121212-1212-1212-1212-121212121212"})
+    (tmp_path / "state.yaml").write_text(yaml.safe_dump(state))
+    with (
+        emulate(tmp_path / "state.yaml", tmp_path / "run") as emulator,
+        running_cluster(emulator.service_account_token, emulator.issuer) as cluster,
+    ):
+        lab = Lab(emulator, cluster, tmp_path)
+        flags = [one for one in lab.flags() if not one.startswith("--subscription-id")]
+        assert 1 == main(["sa", "create", *lab.account(), *IDENTITY, *flags, f"--tenant-id={TENANT}"])
+    told = capsys.readouterr().err
+    assert "sees 2 subscriptions" in told
+    assert SUBSCRIPTION in told
+    assert "12121212-1212-1212-1212-121212121212" in told
+
+
+def test_the_azure_clis_subscription_is_used(lab: Lab) -> None:
+    """Where no flag names one: its selected one, in its selected cloud."""
+    folder = lab.folder / ".azure"
+    folder.mkdir()
+    (folder / "config").write_text("[cloud]\nname = AzureStack\n")
+    (folder / "clouds.config").write_text(
+        f"[AzureCloud]\nsubscription = x\n[AzureStack]\nsubscription = {SUBSCRIPTION}\n"
+    )
+    flags = [one for one in lab.flags() if not one.startswith("--subscription-id")]
+    assert 0 == main(["sa", "create", "phase", "app", NAME, *flags])
+
+
+# --- create and delete ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("identity", [(NAME,), IDENTITY], ids=["application", "managed-identity"])
+def test_a_dry_run_changes_nothing(identity: tuple[str, ...], lab: Lab, result: Read) -> None:
+    """It says what would be done, and not one write leaves."""
+    role = ("--azure-role=Reader", f"--azure-scope={GROUP}")
+    assert 0 == lab.run("sa", "create", *lab.account(), *identity, *role, "--dry-run", "-ojson")
+    document = result()
+    assert document["dryRun"]
+    assert {"would create"} == {one for _, one in results(document)}
+    assert 0 == lab.count_writes()
+    lab.run("sa", "create", *lab.account(), *identity, *role)
+    result_before = lab.count_writes()
+    assert 0 == lab.run("sa", "delete", *lab.account(), *identity, "--role-assignment-id=/x", "--dry-run")
+    assert 0 == lab.run(
+        "credential", "sync", *identity, f"--from-issuer={lab.emulator.issuer}", "--to-issuer=https://b", "--dry-run"
+    )
+    assert result_before == lab.count_writes()
+
+
+def test_yaml_is_the_same_document(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """As JSON, but for people."""
+    assert 0 == lab.run("sa", "create", "phase", "app", NAME, "-oyaml")
+    document = yaml.safe_load(capsys.readouterr().out)
+    assert ("serviceaccount create", "orders") == (document["command"], document["identity"]["name"])
+
+
+def test_people_are_told_who_it_is(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line on stdout; all else is progress."""
+    assert 0 == lab.run("sa", "create", *lab.account(), NAME, NO_ROLE)
+    client_id = lab.cluster.annotations("shop", "orders")["client-id"]
+    assert f"orders: client id {client_id}, tenant {TENANT}\n" == capsys.readouterr().out
+
+
+def test_an_annotation_of_somebody_else_is_not_taken(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """The owner is named, everything stays as it is; --overwrite takes it."""
+    theirs = {f"{P}client-id": "theirs", "keep": "me"}
+    metadata = {"name": "orders", "namespace": "shop", "annotations": theirs}
+    lab.cluster.put({"metadata": metadata}, manager="argocd-controller")
+    arguments = ("sa", "create", *lab.account(), NAME, NO_ROLE)
+    assert 1 == lab.run(*arguments)
+    told = capsys.readouterr().err
+    assert f"{P}client-id is 'theirs', managed by argocd-controller" in told
+    assert "--overwrite" in told
+    assert "theirs" == lab.cluster.annotations("shop", "orders")["client-id"]
+    assert 0 == lab.run(*arguments, "--overwrite")
+    assert "theirs" != lab.cluster.annotations("shop", "orders")["client-id"]
+    assert "me" == lab.cluster.annotations("shop", "orders")["keep"]
+
+
+def test_the_expiration_comes_and_goes(lab: Lab) -> None:
+    """Whole seconds where it is not an hour; without it the annotation of an earlier run goes."""
+    arguments = ("sa", "create", *lab.account(), NAME, NO_ROLE)
+    assert 0 == lab.run(*arguments, "--service-account-token-expiration=1h30m")
+    assert "5400" == lab.cluster.annotations("shop", "orders")["service-account-token-expiration"]
+    assert 0 == lab.run(*arguments)
+    assert "service-account-token-expiration" not in lab.cluster.annotations("shop", "orders")
+
+
+def test_an_audience_of_ones_own(lab: Lab) -> None:
+    """A national cloud's; changed where the credential stands when it changes."""
+    arguments = ("sa", "create", *lab.account(), NAME, NO_ROLE)
+    assert 0 == lab.run(*arguments)
+    assert 0 == lab.run(*arguments, "--audience=api://AzureADTokenExchangeUSGov", "--wait")
+    (credential,) = lab.application_credentials("orders")
+    assert ["api://AzureADTokenExchangeUSGov"] == credential["audiences"]
+
+
+def test_a_service_account_can_stay(lab: Lab) -> None:
+    """Without our annotations, with all else."""
+    metadata = {"name": "orders", "namespace": "shop", "annotations": {"keep": "me"}}
+    lab.cluster.put({"metadata": metadata})
+    assert 0 == lab.run("sa", "create", *lab.account(), *IDENTITY)
+    assert 0 == lab.run("sa", "delete", *lab.account(), *IDENTITY, "--keep-service-account")
+    assert {"keep": "me"} == lab.cluster.annotations("shop", "orders")
+    assert [] == lab.identities()
+
+
+def test_a_managed_identity_of_others_stays(lab: Lab) -> None:
+    """It was there before azwi: its credential goes, it does not."""
+    path = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/orders"
+    lab.arm(path, method="PUT", location="westeurope")
+    by_id = f"--identity-resource-id={path}"
+    assert 0 == lab.run("sa", "create", *lab.account(), by_id)
+    assert 0 == lab.run("sa", "delete", *lab.account(), by_id)
+    assert (["orders"], []) == (lab.identities(), lab.identity_credentials("orders"))
+
+
+def test_the_issuer_is_read_from_the_cluster(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where none is given: for create, delete, a credential and a file."""
+    names = lab.account()[:2]
+    assert 0 == lab.run("sa", "create", *names, NAME, NO_ROLE, "--wait")
+    assert f"The issuer is the cluster's: {lab.emulator.issuer}" in capsys.readouterr().err
+    assert [lab.emulator.issuer] == [one["issuer"] for one in lab.application_credentials("orders")]
+    assert 0 == lab.run("credential", "add", NAME, "--service-account-name=other")
+    path = lab.folder / "file.yaml"
+    path.write_text("identities: [{application: orders, serviceAccounts: [{name: third}]}]")
+    assert 0 == lab.run("apply", "-f", str(path))
+    assert {lab.emulator.issuer} == {one["issuer"] for one in lab.application_credentials("orders")}
+    assert 0 == lab.run("sa", "delete", "phase", "fi", *names, NAME)
+    assert 2 == len(lab.application_credentials("orders"))
+    lab.cluster.issuer = ""
+    assert 1 == lab.run("sa", "create", *names, NAME, NO_ROLE)
+    assert "--service-account-issuer-url is required" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [("/", "they differ in the slash at the end"), ("/other", "they are different"), ("", "")],
+)
+def test_an_issuer_that_is_not_the_clusters_is_warned_about(
+    change: str, words: str, lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Entra compares byte by byte; both are told."""
+    account = lab.account(issuer=lab.emulator.issuer + change)
+    assert 0 == lab.run("sa", "create", *account, NAME, NO_ROLE)
+    told = capsys.readouterr().err
+    assert bool(words) == ("Warning: --service-account-issuer-url is" in told)
+    assert words in told
+
+
+def test_phases_one_by_one(lab: Lab) -> None:
+    """Each knows its own options, has an alias, and together they do what create does."""
+    assert 0 == lab.run("sa", "create", "phase", "mi", *IDENTITY, "--location=westeurope")
+    assert 0 == lab.run("sa", "create", "phase", "sa", *lab.account(), *IDENTITY)
+    assert 0 == lab.run("sa", "create", "phase", "fi", *lab.account(), *IDENTITY)
+    assert 0 == lab.run("sa", "create", "phase", "ra", *IDENTITY, "--azure-role=Reader", f"--azure-scope={GROUP}")
+    assert 1 == len(lab.identity_credentials("orders")) == len(lab.assignments())
+    assert 0 == lab.run("sa", "delete", "phase", "ra", f"--role-assignment-id={lab.assignments()[0]['id']}")
+    assert 0 == lab.run("sa", "delete", "phase", "fi", *lab.account(), *IDENTITY)
+    assert 0 == lab.run("sa", "delete", "phase", "sa", *lab.account()[:2])
+    assert 0 == lab.run("sa", "delete", "phase", "mi", *IDENTITY)
+    assert ([], [], {}) == (lab.identities(), lab.assignments(), lab.cluster.objects)
+
+
+def test_phases_by_ids(lab: Lab) -> None:
+    """Client id, object id and principal id stand for names, and nothing is looked up for them."""
+    made = lab.create_application("orders")
+    lab.emulator.fail(service="graph", status=403, error="Authorization_RequestDenied")
+    sa = ("sa", "create", "phase", "sa", *lab.account())
+    assert 0 == lab.run(*sa, f"--aad-application-client-id={made['appId']}")
+    role = ("--azure-role=Reader", f"--azure-scope={GROUP}")
+    assert 0 == lab.run("sa", "create", "phase", "ra", f"--service-principal-object-id={made['principal']}", *role)
+    assert made["appId"] == lab.cluster.annotations("shop", "orders")["client-id"]
+    assert made["principal"] == lab.assignments()[0]["properties"]["principalId"]
+    assert 1 == lab.run("sa", "create", "phase", "fi", *lab.account(), f"--aad-application-object-id={made['id']}")
+    assert 0 == lab.run("sa", "create", "phase", "fi", *lab.account(), f"--aad-application-object-id={made['id']}")
+    assert 0 == lab.run("sa", "create", "phase", "ra", "--service-principal-name=orders", *role)
+
+
+def test_a_phase_that_lacks_its_identity(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """And a role nobody has."""
+    assert 1 == lab.run("sa", "create", "phase", "mi")
+    assert "one of --identity-name and --identity-resource-id is required" in capsys.readouterr().err
+    lab.create_application("orders")
+    scope = f"--azure-scope={GROUP}"
+    assert 1 == lab.run("sa", "create", "phase", "ra", NAME, "--azure-role=Nobody", scope)
+    assert "there is no role 'Nobody' at" in capsys.readouterr().err
+    bare = lab.graph("/applications", "POST", displayName="bare")
+    assert 1 == lab.run("sa", "create", "phase", "ra", "--aad-application-name=bare", "--azure-role=Reader", scope)
+    assert "has no service principal" in capsys.readouterr().err
+    assert bare
+
+
+def test_waiting_for_what_will_not_come(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another issuer than the cluster's: Entra's own words, and what to check."""
+    other = lab.account(issuer="https://other.example/")
+    assert 1 == lab.run("sa", "create", *other, NAME, NO_ROLE, "--wait", "--wait-timeout=2s")
+    told = capsys.readouterr().err
+    assert "service account shop/orders got no access token" in told
+    assert "AADSTS700211" in told
+
+
+def test_no_kubeconfig(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told by the flag; phases that need no cluster do without."""
+    flags = [one for one in lab.flags() if not one.startswith("--kubeconfig")]
+    assert 0 == main(["sa", "create", "phase", "app", NAME, *flags])
+    assert 1 == main(["sa", "create", *lab.account(), NAME, NO_ROLE, *flags])
+    assert "name a kubeconfig with --kubeconfig" in capsys.readouterr().err
+
+
+def test_no_secret_is_printed(lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with --debug, not in an error; one on the command line is warned about, one in the environment is not."""
+    flags = [one for one in lab.flags() if not one.startswith("--client-secret-file")]
+    create = ["sa", "create", *lab.account(), NAME, NO_ROLE, "--debug", *flags]
+    assert 0 == main([*create, "--wait", f"--client-secret={SECRET}"])
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", SECRET)
+    warned = capsys.readouterr()
+    assert "Warning: everybody on this machine can see --client-secret" in warned.err
+    assert 0 == main([*create, "-ojson"])
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "wrong-" + SECRET)
+    assert 1 == main(create)
+    printed = capsys.readouterr()
+    assert "everybody" not in printed.err
+    assert "AADSTS7000215" in printed.err
+    for text in (warned.out, warned.err, printed.out, printed.err):
+        assert SECRET not in text
+        assert "eyJ" not in text
+
+
+# --- show -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("identity", [(NAME,), IDENTITY], ids=["application", "managed-identity"])
+def test_show(identity: tuple[str, ...], lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """Annotations with their managers, the identity by its client id, and the credential that trusts it."""
+    assert 0 == lab.run("sa", "create", *lab.account(), *identity, NO_ROLE)
+    capsys.readouterr()
+    assert 0 == lab.run("sa", "show", *lab.account(), "-ojson")
+    document = json.loads(capsys.readouterr().out)
+    assert ("orders", TENANT) == (document["identity"]["name"], document["identity"]["tenantId"])
+    assert {"used": 1, "limit": 20} == document["quota"]
+    assert ["azwi"] == document["serviceAccount"]["managers"][f"{P}client-id"]
+    assert lab.emulator.issuer == document["credentials"][0]["issuer"]
+    assert 0 == lab.run("sa", "show", *lab.account()[:2])
+    shown = capsys.readouterr().out
+    assert "uses 1 of 20 federated credentials" in shown
+    assert "(managed by azwi)" in shown
+
+
+def test_show_what_is_missing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """No account, no client id, a client id of nobody, no credential: each is told, and ends with 1."""
+    assert 1 == lab.run("sa", "show")
+    assert 1 == lab.run("sa", "show", *lab.account())
+    assert "service account shop/orders does not exist" in capsys.readouterr().err
+    lab.cluster.put({"metadata": {"name": "orders", "namespace": "shop"}})
+    assert 1 == lab.run("sa", "show", *lab.account())
+    assert "it has no client-id" in capsys.readouterr().out
+    annotations = {f"{P}client-id": "66666666-6666-6666-6666-666666666666"}
+    lab.cluster.put({"metadata": {"name": "orders", "namespace": "shop", "annotations": annotations}})
+    assert 1 == lab.run("sa", "show", *lab.account())
+    assert "belongs to nobody in this tenant" in capsys.readouterr().out
+    annotations[f"{P}client-id"] = lab.create_application("orders")["appId"]
+    assert 1 == lab.run("sa", "show", *lab.account())
+    assert "No federated credential trusts it" in capsys.readouterr().out
+    assert 1 == lab.run("sa", "show", *lab.account(), "-ojson")
+
+
+# --- credential -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("identity", [(NAME,), IDENTITY], ids=["application", "managed-identity"])
+def test_credentials_are_listed_added_and_removed(
+    identity: tuple[str, ...], lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whom they trust, whether that is there, the room; adding twice is adding once."""
+    assert 0 == lab.run("sa", "create", *lab.account(), *identity, NO_ROLE)
+    for _ in range(2):
+        assert 0 == lab.run("credential", "add", *lab.account("missing"), *identity)
+    trust = ("--name=ci-shop", "--subject=repo:shop", "--service-account-issuer-url=https://ci.example")
+    assert 0 == lab.run("credential", "add", *trust, *identity)
+    capsys.readouterr()
+    assert 0 == lab.run("credential", "list", *identity)
+    table = capsys.readouterr().out
+    assert "shop/orders exists" in table
+    assert "shop/missing missing" in table
+    assert "orders uses 3 of 20 federated credentials" in table
+    assert 0 == lab.run("credential", "list", *identity, "-ojson")
+    assert {"used": 3, "limit": 20} == json.loads(capsys.readouterr().out)["quota"]
+    assert 0 == lab.run("credential", "remove", "--name=ci-shop", *identity, "--yes")
+    assert 0 == lab.run("credential", "remove", *lab.account("missing"), *identity, "--yes", "-oyaml")
+    assert 0 == lab.run("credential", "remove", "--name=ci-shop", *identity, "--yes")
+    assert 0 == main(["credential", "list", *identity, *lab.flags(), "--kubeconfig=/nonexistent"])
+    assert "shop/orders unknown" in capsys.readouterr().out
+
+
+def test_a_claims_matching_expression(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """One credential for a namespace; listed with what it says."""
+    lab.create_application("orders")
+    expression = "claims['sub'] matches 'system:serviceaccount:shop:*'"
+    add = ("credential", "add", NAME, f"--claims-matching-expression={expression}", "--name=all")
+    for _ in range(2):
+        assert 0 == lab.run(*add, f"--service-account-issuer-url={lab.emulator.issuer}")
+    capsys.readouterr()
+    assert 0 == lab.run("credential", "list", NAME)
+    listed = capsys.readouterr().out
+    assert expression in listed
+    assert "orders uses 1 of 20" in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["list"], "no identity is named"),
+        (["list", "--aad-application-name=missing"], "application 'missing' does not exist"),
+        (["list", *IDENTITY], "managed identity 'orders' does not exist"),
+        (["add", NAME, "--subject=x", "--name=y"], "--name: 'y' must be 3 to 120 letters"),
+        (["add", NAME, "--subject=x", "--name=yes"], "--service-account-issuer-url is required"),
+        (["add", NAME, "--service-account-issuer-url=https://i"], "give one of --service-account-name, --subject"),
+        (["add", NAME, "--service-account-issuer-url=https://i", "--subject=x"], "--name is required"),
+        (
+            ["add", NAME, "--service-account-issuer-url=https://i", "--subject=x", "--service-account-name=y"],
+            "exclude each other",
+        ),
+        (["remove", NAME], "give --name, or --service-account-name and --service-account-issuer-url"),
+        (["sync", NAME, "--from-issuer=https://a", "--to-issuer=https://a"], "are the same"),
+    ],
+)
+def test_credential_commands_that_cannot_work(
+    arguments: list[str], words: str, lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told by the options."""
+    lab.create_application("orders")
+    assert 1 == lab.run("credential", *arguments)
+    assert words in capsys.readouterr().err
+
+
+def test_removing_without_a_terminal_needs_yes(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """The plan is shown, nothing is done, and the way out is told."""
+    assert 0 == lab.run("sa", "create", *lab.account(), NAME, NO_ROLE)
+    move = ("credential", "sync", NAME, f"--from-issuer={lab.emulator.issuer}", "--to-issuer=https://b.example")
+    assert 1 == lab.run(*move)
+    told = capsys.readouterr().err
+    assert "+ federated credential" in told
+    assert "- federated credential" in told
+    assert "add --yes" in told
+    assert [lab.emulator.issuer] == [one["issuer"] for one in lab.application_credentials("orders")]
+    assert 0 == lab.run(*move, "--yes", "--in-place")
+    assert ["https://b.example"] == [one["issuer"] for one in lab.application_credentials("orders")]
+    assert 0 == lab.run(*move)
+
+
+# --- apply ----------------------------------------------------------------------------------------------
+
+
+def write(lab: Lab, *identities: dict[str, Any]) -> str:
+    """A file with these identities."""
+    path = lab.folder / "identities.yaml"
+    path.write_text(yaml.safe_dump({"issuer": lab.emulator.issuer, "identities": list(identities)}))
+    return str(path)
+
+
+def test_apply(lab: Lab, result: Read) -> None:
+    """Many at once, proven by tokens; the second time nothing changes."""
+    accounts = [{"namespace": "shop", "name": f"orders-{number}"} for number in range(3)]
+    path = write(
+        lab,
+        {"application": "orders", "serviceAccounts": accounts, "roles": [{"role": "Reader", "scope": GROUP}]},
+        {"managedIdentity": "catalogue", "resourceGroup": "shop", "serviceAccounts": [{"name": "c", "namespace": "d"}]},
+        {"managedIdentity": "billing", "resourceGroup": "shop", "serviceAccounts": [{"name": "b", "namespace": "d"}]},
+    )
+    assert 0 == lab.run("apply", "-f", path, "--dry-run", "-ojson")
+    assert 0 == lab.count_writes()
+    assert {"would create"} == {one for document in result()["identities"] for _, one in results(document)}
+    assert 0 == lab.run("apply", "-f", path, "--wait", "-ojson")
+    applied = result()
+    assert {"created"} == {one for document in applied["identities"] for _, one in results(document)}
+    assert 5 == sum(len(document["tokens"]) for document in applied["identities"])
+    assert (3, 2) == (len(lab.application_credentials("orders")), len(lab.identities()))
+    before = lab.count_writes()
+    assert 0 == lab.run("apply", "-f", path, "-ojson")
+    assert {"unchanged"} == {one for document in result()["identities"] for _, one in results(document)}
+    assert before == lab.count_writes()
+
+
+def test_apply_goes_on_with_the_others(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """One identity that fails does not keep the others; the exit code tells."""
+    annotations = {f"{P}client-id": "theirs"}
+    lab.cluster.put({"metadata": {"name": "a", "namespace": "default", "annotations": annotations}}, manager="argocd")
+    path = write(
+        lab,
+        {"application": "a", "serviceAccounts": [{"name": "a"}]},
+        {"application": "b", "serviceAccounts": [{"name": "b"}]},
+    )
+    assert 1 == lab.run("apply", "-f", path)
+    assert "managed by argocd" in capsys.readouterr().err
+    assert ("default", "b") in lab.cluster.objects
+    assert 0 == lab.run("apply", "-f", path, "--overwrite")
+
+
+def test_files_that_cannot_be_applied(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """Missing, no YAML, or wrong in a field."""
+    path = lab.folder / "bad.yaml"
+    assert 1 == lab.run("apply", "-f", str(path))
+    path.write_text("a: [}")
+    assert 1 == lab.run("apply", "-f", str(path))
+    path.write_text("identities: [{}]")
+    assert 1 == lab.run("apply", "-f", str(path))
+    told = capsys.readouterr().err
+    assert all(words in told for words in ("cannot be read", "is no YAML", "identities[0]: name it by"))
