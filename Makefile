@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sdks e2e check fmt docs bench lock clean
+.PHONY: help setup demo test image sdks e2e e2e-node check manifests fmt docs bench lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,10 @@ demo: $(STAMP) ## Run the main job on this machine: Pod, webhook, token, SDK
 test: $(STAMP) ## Run the tests, with branch coverage of the modules without I/O as a gate
 	$(BIN)/pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term -q --ignore=tests/e2e
 
+image: $(STAMP) ## Build the image into .image/, with its bill of materials (root; Debian packages buildah and mmdebstrap)
+	@PYTHON=$(BIN)/python sh image/build.sh
+	@$(BIN)/python image/sbom.py .image/azure-workload-identity.tar
+
 sdks: $(STAMP) ## Run the official SDKs of other languages against the emulator, as far as their tools are here
 	$(BIN)/pytest -q tests/e2e/sdks/test_contract.py
 
@@ -30,10 +34,17 @@ e2e: $(STAMP) ## Run SDKs through the proxy, and the webhook in front of a real 
 	@test -n "$$KUBECONFIG" || sh tests/e2e/kubernetes/build.sh >/dev/null
 	$(BIN)/pytest -q tests/e2e/cluster
 
+e2e-node: $(STAMP) ## Run image, chart and workloads on a real node (root; Debian packages; needs Go)
+	@PYTHON=$(BIN)/python sh image/build.sh >/dev/null
+	AZWI_E2E_IMAGE=$(CURDIR)/.image/azure-workload-identity.tar $(BIN)/pytest -q -p no:randomly tests/e2e/image tests/e2e/node
+
 check: $(STAMP) ## Lint, format check, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy src tests bench
+	$(BIN)/mypy src tests bench image tools
+
+manifests: $(STAMP) ## Render the chart anew: deploy/azure-wi-webhook.yaml and the golden renders of its tests
+	@$(BIN)/python tools/manifests.py
 
 fmt: $(STAMP) ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .
@@ -50,6 +61,8 @@ lock: ## Renew the locked requirements (needs uv)
 		pyproject.toml -o requirements/runtime.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-annotate -q \
 		-c requirements/runtime.txt pyproject.toml requirements/dev.in -o requirements/dev.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-annotate -q \
+		-c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
