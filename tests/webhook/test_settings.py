@@ -78,9 +78,11 @@ def test_every_flag_arrives() -> None:
         "--proxy-init-memory-limit=1e9",
         PROXY_IMAGE="proxy:1",
         PROXY_INIT_IMAGE="init:1",
+        PROXY_IMAGE_PULL_POLICY="Always",
     )
 
     assert settings.certificates == "/x"
+    assert settings.admission.proxy.pull_policy == "Always"
     assert (settings.tls_min_version, settings.log_level, settings.accounts) == ("1.2", "debug", "/a")
     assert (settings.health, settings.metrics) == (Address("127.0.0.1", 1), None)
     assert settings.listen.host == "::1"
@@ -199,6 +201,12 @@ def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(ConfigurationError) as alone:
         read(AZURE_ENVIRONMENT="Mars")
     assert alone.value.exit_code == 1
+
+
+def test_the_pull_policy_is_kubernetes_own() -> None:
+    """The key, its value and what is allowed are in the message."""
+    with pytest.raises(ConfigurationError, match='PROXY_IMAGE_PULL_POLICY is "always"; allowed: Always, IfNotPresent'):
+        read(PROXY_IMAGE_PULL_POLICY="always")
 
 
 def test_the_tenant_is_required() -> None:

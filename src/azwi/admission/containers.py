@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from azwi.admission.settings import ProxySettings, Resources
     from azwi.admission.sidecar import ProxyRequest
 
-PULL_POLICY: Final = "IfNotPresent"
-
 # iptables-legacy wants to write its lock; /dev/shm is writable in each container, also with a read-only root.
 LOCK_FILE: Final = "/dev/shm/xtables.lock"  # noqa: S108
 
@@ -50,7 +48,7 @@ def render_proxy(
     container: JsonObject = {
         "name": PROXY_CONTAINER,
         "image": settings.image,
-        "imagePullPolicy": PULL_POLICY,
+        "imagePullPolicy": settings.pull_policy,
         "command": [PROXY_CONTAINER],
         "args": flags,
         "ports": [{"containerPort": request.port}],
@@ -92,7 +90,7 @@ def render_proxy_init(request: ProxyRequest, settings: ProxySettings) -> JsonObj
     return {
         "name": PROXY_INIT_CONTAINER,
         "image": settings.init_image,
-        "imagePullPolicy": PULL_POLICY,
+        "imagePullPolicy": settings.pull_policy,
         "command": [PROXY_INIT_CONTAINER],
         "env": variables,
         "resources": _render_resources(request.init_resources),

@@ -60,6 +60,7 @@ class ProxySettings:
 
     image: str = DEFAULT_IMAGE
     init_image: str = DEFAULT_IMAGE
+    pull_policy: str = "IfNotPresent"
     log_level: str = ""
     uid: int = DEFAULT_PROXY_UID
     native_sidecar: bool = True

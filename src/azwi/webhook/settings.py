@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 TLS_VERSIONS: Final = ("1.0", "1.1", "1.2", "1.3")
+PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")  # Kubernetes' own
 PROGRAM: Final = "azwi-webhook"
 
 _T = TypeVar("_T")
@@ -189,6 +190,7 @@ def read_settings(
             proxy=ProxySettings(
                 image=configuration.get("PROXY_IMAGE") or _DEFAULTS.image,
                 init_image=configuration.get("PROXY_INIT_IMAGE") or _DEFAULTS.init_image,
+                pull_policy=configuration.pull_policy(),
                 log_level=flags.log_level(),
                 uid=flags.number("proxy-uid", 1, _MAX_UID),
                 init_privilege=flags.init_privilege(),
@@ -336,6 +338,12 @@ class _Configuration:
         elif not tenant_id:
             self.problems.append("AZURE_TENANT_ID is required")
         return tenant_id or ""
+
+    def pull_policy(self) -> str:
+        policy = self.get("PROXY_IMAGE_PULL_POLICY") or _DEFAULTS.pull_policy
+        if policy not in PULL_POLICIES:
+            self.problems.append(f'PROXY_IMAGE_PULL_POLICY is "{policy}"; allowed: {", ".join(PULL_POLICIES)}')
+        return policy
 
     def authority_host(self) -> str:
         return self.attempt(self._find_authority_host, "", self.problems)
