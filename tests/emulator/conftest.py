@@ -69,7 +69,11 @@ def site(tmp_path_factory: pytest.TempPathFactory, issuer_key: SigningKey) -> It
         def do_GET(self) -> None:
             found.asked.append(self.path)
             body = found.pages.get(self.path)
-            self.send_response(302 if "/moved/" in self.path else 200 if body is not None else 404)
+            status = 302 if "/moved/" in self.path else 200 if body is not None else 404
+            # As an API server, which gives its keys as nothing but what they are.
+            if self.path.endswith("/jwks") and "application/jwk-set+json" not in self.headers["Accept"]:
+                status = 406
+            self.send_response(status)
             if "/moved/" in self.path:
                 self.send_header("Location", self.path.replace("/moved/", "/good/"))
             self.send_header("Content-Length", str(len(body or b"")))

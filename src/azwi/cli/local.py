@@ -137,6 +137,7 @@ def run(
     help="Port of a metadata service with the state's managed identities, in plain HTTP; none when left out.",
 )
 @click.option("--imds-host", default="127.0.0.1", hidden=True)  # only a namespace has the real address
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 in a Pod.")
 @click.option("--name", default="localhost", show_default=True, help="Host name in all addresses.")
 @click.option(
     "--once",
@@ -144,7 +145,7 @@ def run(
     help="Leave it running in the background unless DIR has a running one, and print its environment for a shell.",
 )
 def emulator(
-    state: Path, folder: Path, port: int, imds_port: int | None, imds_host: str, name: str, *, once: bool
+    state: Path, folder: Path, port: int, imds_port: int | None, imds_host: str, host: str, name: str, *, once: bool
 ) -> int:
     r"""Run a stand-in for Microsoft Entra on loopback.
 
@@ -159,7 +160,7 @@ def emulator(
     from azwi.emulator.server import EmulatorSettings, run  # noqa: PLC0415
 
     settings = EmulatorSettings(
-        state=state, folder=folder, port=port, imds_port=imds_port, imds_host=imds_host, name=name
+        state=state, folder=folder, port=port, imds_port=imds_port, imds_host=imds_host, name=name, host=host
     )
     if not once:
         return run(settings)

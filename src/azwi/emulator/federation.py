@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_DOCUMENT: Final = 1 << 20  # bytes
 TIMEOUT: Final = 5.0  # seconds for each step of a request
+# An API server answers 406 for its keys where only application/json is accepted.
+ACCEPT: Final = "application/json, application/jwk-set+json"
 DEADLINE: Final = 10.0  # seconds for both documents together
 FRESH: Final = 5.0  # seconds that keys are remembered; a key that is not among them is looked for at once
 
@@ -91,7 +93,7 @@ class IssuerKeys:
 
     async def _fetch(self, url: str) -> bytes:
         """One document of at most `MAX_DOCUMENT` bytes; anything but a plain 200 is a ValueError."""
-        async with self._client.stream("GET", url, headers={"Accept": "application/json"}) as response:
+        async with self._client.stream("GET", url, headers={"Accept": ACCEPT}) as response:
             if response.status_code != httpx2.codes.OK:
                 raise ValueError(f"answered {response.status_code}")
             document = bytearray()

@@ -52,7 +52,8 @@ class EmulatorSettings:
     Attributes:
         state: The YAML state file; its shape stands in `azwi.emulator.directory`.
         folder: Where `ca.crt` and `emulator.json` are written; made if it does not exist.
-        port: On 127.0.0.1; 0 takes a free one.
+        port: 0 takes a free one.
+        host: The address to listen on.
         imds_port: Where the metadata service listens in plain HTTP; 0 takes a free one, None has none.
         imds_host: Its address; only a namespace of one's own has 169.254.169.254.
         name: The host name in all addresses. A name of the public cloud's needs port 443, and somebody who lets it
@@ -67,6 +68,7 @@ class EmulatorSettings:
     imds_host: str = _HOST
     name: str = "localhost"
     trust: Path | None = None
+    host: str = _HOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ async def serve(settings: EmulatorSettings, stop: asyncio.Event) -> None:
     """Run until `stop` is set, with a line on stderr once it listens; raises as `run`."""
     async with serving(settings) as addresses:
         imds = f", metadata service at {addresses.imds}" if addresses.imds else ""
-        sys.stderr.write(f"azwi emulator at {addresses.authority}{imds}, on loopback only. {NOTICE}\n")
+        sys.stderr.write(f"azwi emulator at {addresses.authority}{imds}, listening on {settings.host}. {NOTICE}\n")
         sys.stderr.flush()
         await stop.wait()
 
@@ -131,7 +133,7 @@ async def serving(settings: EmulatorSettings) -> AsyncIterator[Addresses]:
     certificate = issue_server_certificate(authority, time.time(), _server_names(settings.name))
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_only_one(settings.folder))
-        listener = stack.enter_context(_listening_socket(_HOST, settings.port))
+        listener = stack.enter_context(_listening_socket(settings.host, settings.port))
         base_url = f"https://{settings.name}{_port_suffix(listener)}"
         client = await stack.enter_async_context(_issuer_client(authority.pem, settings.trust))
         world = _make_world(base_url, settings, client)
