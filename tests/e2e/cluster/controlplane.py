@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from kube import Cluster, render_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 BUILD = Path(__file__).parents[1] / "kubernetes" / "build.sh"
 
@@ -33,8 +33,15 @@ class ControlPlane(Cluster):
     """A control plane that is started and ended here."""
 
     owned = True
+    host = "127.0.0.1"
+    issuer = "https://issuer.invalid"
+    names: tuple[str, ...] = ("127.0.0.1", "localhost", "kubernetes.default.svc")
+    # Loopback may not be an endpoint's address.
+    api_flags: tuple[str, ...] = ("--endpoint-reconciler-type=none", "--authorization-mode=RBAC")
 
-    def __init__(self, folder: Path, program: str) -> None:
+    def __init__(self, folder: Path, program: str, enter: Sequence[str] = ()) -> None:
+        """What goes before each program in `enter` lets it run where the cluster is."""
+        self.enter = [*enter]
         self._program = program
         self._etcd, self._api, self._peer = free_port(), free_port(), free_port()
         self._ca = trustme.CA()
@@ -42,16 +49,16 @@ class ControlPlane(Cluster):
         self._ca.cert_pem.write_to_path(str(self._ca_file))
         self.folder = folder
         admin = self._write_kubeconfig("admin", "admin")
-        super().__init__(folder, f"{program} kubectl", admin, "localhost")
+        super().__init__(folder, " ".join([*enter, program, "kubectl"]), admin, "localhost")
 
-    def _write_kubeconfig(self, name: str, user: str) -> Path:
-        """A kubeconfig with a client certificate of that user, who may do everything."""
-        leaf = self._ca.issue_cert(f"{name}.invalid", common_name=user, organization_name="system:masters")
+    def _write_kubeconfig(self, name: str, user: str, group: str = "system:masters") -> Path:
+        """A kubeconfig with a client certificate of that user, who may do everything unless the group is another."""
+        leaf = self._ca.issue_cert(f"{name}.invalid", common_name=user, organization_name=group)
         user_data = {
             "client-certificate-data": _encode(leaf.cert_chain_pems[0].bytes()),
             "client-key-data": _encode(leaf.private_key_pem.bytes()),
         }
-        server = f"https://127.0.0.1:{self._api}"
+        server = f"https://{self.host}:{self._api}"
         cluster = {"server": server, "certificate-authority-data": _encode(self._ca.cert_pem.bytes())}
         path = self.folder / f"{name}.kubeconfig"
         path.write_text(yaml.safe_dump(render_config(cluster, user_data)))
@@ -96,26 +103,31 @@ class ControlPlane(Cluster):
             self.wait_for("get", "serviceaccount/default", "configmap/kube-root-ca.crt")
             yield self
 
+    def keys_host(self) -> str:
+        """Where the discovery document says that the keys are."""
+        return f"https://{self.host}:{self._api}"
+
     def start_api_server(self) -> None:
         """Start the API server, and wait until it is ready."""
         folder = self.folder
         command = [
+            *self.enter,
             self._program,
             "kube-apiserver",
             f"--etcd-servers=http://127.0.0.1:{self._etcd}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
-            "--endpoint-reconciler-type=none",
+            f"--bind-address={self.host}",
+            f"--advertise-address={self.host}",
             f"--secure-port={self._api}",
             "--service-cluster-ip-range=10.96.0.0/16",
+            "--allow-privileged=true",
             f"--tls-cert-file={folder / 'api.crt'}",
             f"--tls-private-key-file={folder / 'api.key'}",
             f"--client-ca-file={self._ca_file}",
-            "--authorization-mode=RBAC",
-            "--service-account-issuer=https://issuer.invalid",
+            *self.api_flags,
+            f"--service-account-issuer={self.issuer}",
             f"--service-account-key-file={folder / 'sa.pub'}",
             f"--service-account-signing-key-file={folder / 'sa.key'}",
-            f"--service-account-jwks-uri=https://127.0.0.1:{self._api}/openid/v1/jwks",
+            f"--service-account-jwks-uri={self.keys_host()}/openid/v1/jwks",
             "--profiling=false",
             "--shutdown-delay-duration=0s",
         ]
@@ -130,7 +142,7 @@ class ControlPlane(Cluster):
             self._api_server.wait()
 
     def _write_keys(self) -> None:
-        served = self._ca.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc")
+        served = self._ca.issue_cert(*self.names)
         served.private_key_pem.write_to_path(str(self.folder / "api.key"))
         served.cert_chain_pems[0].write_to_path(str(self.folder / "api.crt"))
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -147,7 +159,9 @@ class ControlPlane(Cluster):
     def _process(self, *arguments: str) -> Iterator[None]:
         with (
             (self.folder / f"{arguments[0]}.log").open("wb") as log,
-            subprocess.Popen([self._program, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
+            subprocess.Popen(
+                [*self.enter, self._program, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            ) as process,
         ):
             try:
                 yield

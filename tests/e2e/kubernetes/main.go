@@ -1,8 +1,9 @@
-// Command kubernetes is the control plane of the tests: etcd, kube-apiserver, kube-controller-manager and kubectl of one
-// release, unchanged, in one binary. The first argument says which.
+// Command kubernetes is the cluster of the tests: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet,
+// kube-proxy and kubectl of one release, unchanged, in one binary. The first argument says which.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -13,11 +14,17 @@ import (
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	manager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 var commands = map[string]func() *cobra.Command{
 	"kube-apiserver":          apiserver.NewAPIServerCommand,
 	"kube-controller-manager": manager.NewControllerManagerCommand,
+	"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
+	"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
+	"kube-proxy":              proxy.NewProxyCommand,
 	"kubectl":                 kubectl.NewDefaultKubectlCommand,
 }
 
@@ -39,6 +46,6 @@ func main() {
 }
 
 func fail(why string) {
-	fmt.Fprintln(os.Stderr, "kubernetes: "+why+"; etcd, kube-apiserver, kube-controller-manager or kubectl")
+	fmt.Fprintln(os.Stderr, "kubernetes: "+why+"; etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy or kubectl")
 	os.Exit(2)
 }
