@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 .PHONY: help setup demo test image sdks e2e e2e-node check manifests fmt docs bench lock clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## Make .venv with the programs and everything the other targets need
 

@@ -120,7 +120,8 @@ async def serve(settings: EmulatorSettings, stop: asyncio.Event) -> None:
     """Run until `stop` is set, with a line on stderr once it listens; raises as `run`."""
     async with serving(settings) as addresses:
         imds = f", metadata service at {addresses.imds}" if addresses.imds else ""
-        sys.stderr.write(f"azwi emulator at {addresses.authority}{imds}, listening on {settings.host}. {NOTICE}\n")
+        where = "on loopback only" if settings.host == _HOST else f"listening on {settings.host}"
+        sys.stderr.write(f"azwi emulator at {addresses.authority}{imds}, {where}. {NOTICE}\n")
         sys.stderr.flush()
         await stop.wait()
 
