@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test image sdks e2e e2e-node check manifests fmt docs bench lock clean
+.PHONY: help setup demo test image sdks e2e e2e-node e2e-sdks check manifests fmt docs bench lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,10 @@ e2e: $(STAMP) ## Run SDKs through the proxy, and the webhook in front of a real 
 e2e-node: $(STAMP) ## Run image, chart and workloads on a real node (root; Debian packages; needs Go)
 	@PYTHON=$(BIN)/python sh image/build.sh >/dev/null
 	AZWI_E2E_IMAGE=$(CURDIR)/.image/azure-workload-identity.tar $(BIN)/pytest -q -p no:randomly tests/e2e/image tests/e2e/node
+
+e2e-sdks: $(STAMP) ## Run the SDKs of five languages on that node (also Maven, a JDK, Cargo)
+	@PYTHON=$(BIN)/python sh image/build.sh >/dev/null
+	AZWI_E2E_SDKS=all AZWI_E2E_IMAGE=$(CURDIR)/.image/azure-workload-identity.tar $(BIN)/pytest -q -p no:randomly tests/e2e/node/test_sdks.py
 
 check: $(STAMP) ## Lint, format check, types
 	$(BIN)/ruff check .

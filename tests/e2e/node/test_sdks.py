@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from languages import BUILDERS
+from languages import BUILDERS, SLOW
 from orders import AUDIENCE, ENVIRONMENT, PROXY, pod, template, verify
 
 from entra import CLIENT
@@ -19,7 +20,10 @@ SLEEP = ["-c", "import time; time.sleep(100000)"]
 SCOPE = f"{AUDIENCE}/.default"
 
 
-@pytest.fixture(scope="module", params=sorted(BUILDERS))
+LANGUAGES = sorted(BUILDERS if os.environ.get("AZWI_E2E_SDKS") == "all" else set(BUILDERS) - SLOW)
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
 def program(
     request: pytest.FixtureRequest, world: World, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, list[str]]:

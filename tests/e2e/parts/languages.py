@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -44,12 +45,63 @@ def build_node(world: World, folder: Path) -> list[str]:
         shutil.copy(SDKS / "node" / name, folder)
     subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True, timeout=600)
     node = Path(shutil.which("node") or "").resolve()
-    linked = subprocess.run(["ldd", node], check=True, capture_output=True, text=True).stdout
     files: dict[str, Path | bytes] = {"usr/bin/node": node, "sdk/node": folder}
-    for line in linked.splitlines():
-        if "libstdc++" in line or "libatomic" in line:
-            files[LIBRARIES + line.split()[0]] = Path(line.split()[2]).resolve()
+    files |= _linked(node)
     return [_write(world, "node", files), "node", "/sdk/node/client.js"]
+
+
+def build_rust(world: World, folder: Path) -> list[str]:
+    """One program; what cargo makes is kept for the next run."""
+    shutil.copytree(SDKS / "rust", folder, dirs_exist_ok=True)
+    target = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "azwi-e2e" / "rust"
+    command = ["cargo", "build", "--quiet", "--release", "--target-dir", str(target)]
+    subprocess.run(command, cwd=folder, check=True, timeout=1200)
+    return [_write(world, "rust", {"sdk/client": target / "release" / "client"}), "/sdk/client"]
+
+
+def build_java(world: World, folder: Path) -> list[str]:
+    """A runtime by jlink, the packages by Maven, and a trust store, since Java reads no PEM."""
+    shutil.copytree(SDKS / "java-identity", folder, dirs_exist_ok=True)
+    (folder / "entra.crt").write_text(world.entra.authority)
+    trust = [
+        "-importcert",
+        "-noprompt",
+        "-alias",
+        "entra",
+        "-file",
+        "entra.crt",
+        "-keystore",
+        "trust",
+        "-storepass",
+        "changeit",
+    ]
+    for command in (
+        ["mvn", "--quiet", "dependency:copy-dependencies", "-DoutputDirectory=lib"],
+        ["javac", "-cp", "lib/*", "-d", ".", "Client.java"],
+        [
+            "jlink",
+            "--add-modules",
+            "ALL-MODULE-PATH",
+            "--strip-debug",
+            "--no-man-pages",
+            "--no-header-files",
+            "--output",
+            "jre",
+        ],
+        ["keytool", *trust],
+    ):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=600)
+    files: dict[str, Path | bytes] = {f"sdk/{name}": folder / name for name in ("jre", "lib", "trust", "Client.class")}
+    files |= _linked(folder / "jre" / "lib" / "server" / "libjvm.so")
+    options = ["-Djavax.net.ssl.trustStore=/sdk/trust", "-Djavax.net.ssl.trustStorePassword=changeit"]
+    return [_write(world, "java", files), "/sdk/jre/bin/java", *options, "-cp", "/sdk/lib/*:/sdk", "Client"]
+
+
+def _linked(program: Path) -> dict[str, Path | bytes]:
+    """The shared objects that a program of this machine needs and the image lacks."""
+    said = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    found = [line.split() for line in said.splitlines() if "libstdc++" in line or "libatomic" in line]
+    return {LIBRARIES + words[0]: Path(words[2]).resolve() for words in found}
 
 
 def _write(world: World, language: str, files: dict[str, Path | bytes]) -> str:
@@ -73,8 +125,12 @@ def _write(world: World, language: str, files: dict[str, Path | bytes]) -> str:
     return name
 
 
+# They take minutes to build: `make e2e-sdks` has them.
+SLOW = {"java", "rust"}
 BUILDERS = {
     "python": (build_python, ()),
     "go": (build_go, ("go",)),
     "node": (build_node, ("node", "npm")),
+    "java": (build_java, ("mvn", "javac", "jlink", "keytool")),
+    "rust": (build_rust, ("cargo",)),
 }
