@@ -210,6 +210,8 @@ def test_other_places() -> None:
     assert Forward("/metadata/instance?x=1") == read_request(Request("GET", "/metadata/instance?x=1", HEADERS), RULES)
     assert Redirect("/a?x=//") == read_request(Request("GET", "//a?x=//", HEADERS), RULES)
     assert Redirect("/a") == read_request(Request("GET", "/b/../a", HEADERS), RULES)
+    doubled = Request("GET", f"/{PATH}?{VERSION}&{RESOURCE}", HEADERS)
+    assert read(f"{VERSION}&{RESOURCE}") == read_request(doubled, RULES)  # as msal4j asks
     everything = replace(RULES, passthrough=Passthrough.ALL)
     for target, rules, status in [
         ("/metadata/identity/info", everything, 403),

@@ -18,6 +18,8 @@ from urllib.parse import quote, unquote
 _READY: Final = ("/readyz", "/healthz")
 _METADATA: Final = "/metadata"
 _TOKEN: Final = "/identity/oauth2/token"  # noqa: S105 - a path
+# Java's SDK asks so where AZURE_POD_IDENTITY_AUTHORITY_HOST names us, and follows no redirect (msal4j 1.2x).
+_DOUBLED: Final = "/" + _METADATA + _TOKEN
 _IDENTITY: Final = "/metadata/identity"
 _INSTANCE: Final = ("instance", "versions", "scheduledevents", "loadbalancer")
 # A path that every server reads alike; the real service has no others.
@@ -59,6 +61,8 @@ def find_route(raw: str, passthrough: Passthrough) -> Route:
         raw: The path as it was sent, percent-encoded, without query.
         passthrough: What is passed on.
     """
+    if raw == _DOUBLED:
+        raw = _METADATA + _TOKEN
     try:
         path = unquote(raw, errors="strict")
     except UnicodeDecodeError:

@@ -28,7 +28,11 @@ public final class Client {
             TokenRequestContext request = new TokenRequestContext().addScopes((String) order.get("scope"));
             return "{\"token\": \"" + credential.getTokenSync(request).getToken() + "\"}";
         } catch (RuntimeException problem) {
-            return "{\"error\": \"" + String.valueOf(problem).replaceAll("[\"\\\\\\s]+", " ") + "\"}";
+            StringBuilder said = new StringBuilder();
+            for (Throwable cause = problem; cause != null; cause = cause.getCause()) {
+                said.append(cause).append("; ");
+            }
+            return "{\"error\": \"" + said.toString().replaceAll("[\"\\\\\\s]+", " ") + "\"}";
         }
     }
 }
