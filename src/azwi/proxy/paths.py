@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 _READY: Final = ("/readyz", "/healthz")
 _METADATA: Final = "/metadata"
 _TOKEN: Final = "/identity/oauth2/token"  # noqa: S105 - a path
-# Java's SDK asks so where AZURE_POD_IDENTITY_AUTHORITY_HOST names us, and follows no redirect (msal4j 1.2x).
+# Java's SDK asks so where AZURE_POD_IDENTITY_AUTHORITY_HOST names us, and follows no redirect (msal4j 1.23.1).
 _DOUBLED: Final = "/" + _METADATA + _TOKEN
 _IDENTITY: Final = "/metadata/identity"
 _INSTANCE: Final = ("instance", "versions", "scheduledevents", "loadbalancer")
