@@ -231,11 +231,11 @@ def _read_answer(connection: http.client.HTTPSConnection, deadline: float) -> An
     sock = connection.sock  # the connection lets go of it when the head is read
     response = connection.getresponse()
     body = bytearray()
-    while chunk := response.read1(_CHUNK):
-        body += chunk
+    while not response.isclosed():  # since Python 3.13 it closes the socket with the last byte
+        sock.settimeout(_left(deadline, READ_SECONDS))
+        body += response.read1(_CHUNK)
         if len(body) > MAX_ANSWER_BYTES:
             raise FaultyAnswerError(unavailable(f"{connection.host} answered with more than {MAX_ANSWER_BYTES} bytes"))
-        sock.settimeout(_left(deadline, READ_SECONDS))
     headers = {name.title(): value for name, value in response.getheaders()}
     return Answer(response.status, headers, body.decode("utf-8", "replace"))
 
