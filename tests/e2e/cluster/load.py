@@ -9,9 +9,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-from conftest import pod
 
 from azwi.contract import VOLUME_NAME
+from conftest import pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

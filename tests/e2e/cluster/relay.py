@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from conftest import Webhook
     from kube import Cluster
+
+    from conftest import Webhook
 
 LOOK = 1.0  # seconds after which a Service knows which of its Pods are ready
 

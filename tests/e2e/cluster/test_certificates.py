@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import CLIENT, account, configuration, pod, started_webhook, variables, wait_until
 from controlplane import free_port
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,12 +18,15 @@ from cryptography.x509.oid import NameOID
 from load import pod_load
 from relay import service
 
+from conftest import CLIENT, account, configuration, pod, started_webhook, variables, wait_until
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Webhook
     from kube import Cluster
+
+    from conftest import Webhook
 
 ANNOTATIONS = {"argocd.argoproj.io/tracking-id": "kept"}
 

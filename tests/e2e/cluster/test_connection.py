@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import CLIENT, account, pod, running_webhook, variables, wait_until
 from controlplane import ControlPlane
+
+from conftest import CLIENT, account, pod, running_webhook, variables, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from conftest import CLIENT, account, pod, spec, wait_until
 
 if TYPE_CHECKING:
-    from conftest import Webhook
     from kube import Cluster
+
+    from conftest import Webhook
 
 PREFIX = "azure.workload.identity/"
 

@@ -9,16 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import CLIENT, TENANT, account, pod, spec, started_webhook, variables, wait_until, write_pair
 from load import pod_load
 from other import CONTAINER, other_webhook
 from relay import line
 
+from conftest import CLIENT, TENANT, account, pod, spec, started_webhook, variables, wait_until, write_pair
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Webhook
     from kube import Cluster
+
+    from conftest import Webhook
 
 
 def test_a_pod_gets_its_identity(cluster: Cluster, webhook: Webhook, name: str) -> None:
