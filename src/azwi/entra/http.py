@@ -233,7 +233,9 @@ def _read_answer(connection: http.client.HTTPSConnection, deadline: float) -> An
     body = bytearray()
     while not response.isclosed():  # since Python 3.13 it closes the socket with the last byte
         sock.settimeout(_left(deadline, READ_SECONDS))
-        body += response.read1(_CHUNK)
+        if not (chunk := response.read1(_CHUNK)):
+            break
+        body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             raise FaultyAnswerError(unavailable(f"{connection.host} answered with more than {MAX_ANSWER_BYTES} bytes"))
     headers = {name.title(): value for name, value in response.getheaders()}
