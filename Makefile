@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test image sdks e2e e2e-node e2e-sdks check manifests fmt docs bench lock clean
+.PHONY: help setup demo test programs image sdks e2e e2e-node e2e-sdks check manifests fmt docs bench lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,7 +20,10 @@ demo: $(STAMP) ## Run the main job on this machine: Pod, webhook, token, SDK
 	@$(BIN)/azwi demo
 
 test: $(STAMP) ## Run the tests, with branch coverage of the modules without I/O as a gate
-	$(BIN)/pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term -q --ignore=tests/e2e
+	$(BIN)/pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term -q --ignore=tests/e2e -m "not programs"
+
+programs: $(STAMP) ## Run whole programs together: redirects, isolation, bad days at Entra, azwi run, the demo
+	$(BIN)/pytest --numprocesses=4 --dist=worksteal -q --ignore=tests/e2e -m programs
 
 image: $(STAMP) ## Build the image into .image/, with its bill of materials (root; Debian packages buildah and mmdebstrap)
 	@PYTHON=$(BIN)/python sh image/build.sh

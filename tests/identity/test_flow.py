@@ -24,6 +24,7 @@ from azwi.emulator.client import EmulatorClient, emulate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.programs
 PROXY = Path(sys.executable).with_name("azwi-proxy")
 AUDIENCE = "api://AzureADTokenExchange"
 APPLICATION = ("--aad-application-name=orders",)

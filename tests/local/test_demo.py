@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.programs
 AZWI = Path(sys.executable).with_name("azwi")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

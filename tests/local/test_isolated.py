@@ -56,7 +56,7 @@ token = client.acquire_token_for_client(resource="https://vault.azure.net")["acc
     + SHOW
 )
 
-pytestmark = pytest.mark.skipif(bool(isolation_problem()), reason=isolation_problem())
+pytestmark = [pytest.mark.programs, pytest.mark.skipif(bool(isolation_problem()), reason=isolation_problem())]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from azwi.local.namespaces import may_isolate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.programs
 AZWI = Path(sys.executable).with_name("azwi")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ISOLATED = pytest.param(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     Inside = Callable[..., subprocess.CompletedProcess[str]]
 
+pytestmark = pytest.mark.programs
 PROGRAM = Path(sys.executable).with_name("azwi-proxy-init")
 # What the Go original's script does, for a namespace that it has been in.
 REFERENCE = """

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     Inside = Callable[..., subprocess.CompletedProcess[str]]
 
+pytestmark = pytest.mark.programs
 BIN: Final = Path(sys.executable).parent
 # What iptables-nft says on a kernel without nf_tables.
 NO_NFT: Final = "iptables-restore v1.8.9 (nf_tables): Could not fetch rule set generation id: Invalid argument"
