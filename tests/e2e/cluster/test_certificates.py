@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
+import socket
+import ssl
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -92,6 +96,10 @@ class Installation:
         """The caBundle of each entry."""
         entries = self.configuration()["webhooks"]
         return [base64.b64decode(entry["clientConfig"].get("caBundle") or "") for entry in entries]
+
+    def served(self) -> str:
+        """The certificate that is served, PEM."""
+        return ssl.get_server_certificate((self.cluster.address, self.port))
 
     def admit(self, index: object = 0) -> bool:
         """Whether a Pod is let in and has its identity; nothing of it stays."""
@@ -210,6 +218,64 @@ def test_rotation_while_pods_are_created(of: str, installation: Installation) ->
         assert "PRIVATE" not in webhook.output()
 
 
+@pytest.mark.parametrize("what", ["emptied", "put back"])
+def test_a_secret_that_somebody_changed_while_pods_are_created(what: str, installation: Installation) -> None:
+    """Emptied to start from nothing, or put back from a backup: each Pod is admitted, before and after the change."""
+    secret = {} if what == "emptied" else near_its_end(installation, None, days=300)
+    data = {name: base64.b64encode(value).decode() for name, value in secret.items()}
+    with installation.replica() as webhook:
+        webhook.wait_until_ready()
+        served, authority = installation.served(), installation.secret()["ca.crt"]
+        with pod_load(installation.cluster, installation.name, 50) as load, callers(installation) as strangers:
+            time.sleep(1)
+            patch = json.dumps([{"op": "add", "path": "/data", "value": data}])
+            installation.cluster.kubectl(
+                "patch", "secret", installation.name, "-n", installation.name, "--type=json", "-p", patch
+            )
+            wait_until(lambda: served != installation.served(), 90)
+            time.sleep(5)
+        assert ([], []) == (load.failures, strangers)
+        assert load.injected > 50 * 60
+        assert installation.secret()["tls.crt"].decode().strip() == installation.served().strip()
+        for bundle in installation.bundles():
+            assert {installation.secret()["ca.crt"].strip(), authority.strip()} == set(split(bundle))
+
+
+@contextlib.contextmanager
+def callers(installation: Installation) -> Iterator[list[str]]:
+    """New connections again and again, as of API servers that trust what the configuration says; gives what they met.
+
+    The API server itself keeps the connections that it has, and meets a new certificate once in a while only.
+    """
+    refused: list[str] = []
+    over = threading.Event()
+
+    def greet(bundle: str) -> None:
+        trusting = ssl.create_default_context(cadata=base64.b64decode(bundle).decode())
+        with socket.create_connection((installation.cluster.address, installation.port), 5) as connection:
+            try:
+                with trusting.wrap_socket(connection, server_hostname=installation.cluster.address):
+                    pass
+            except ssl.SSLError as problem:
+                refused.append(str(problem))
+
+    async def call() -> None:
+        path = f"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{installation.name}"
+        async with installation.cluster.http(1) as client:
+            while not over.is_set():
+                for entry in (await client.get(path)).json()["webhooks"]:
+                    greet(entry["clientConfig"]["caBundle"])
+                await asyncio.sleep(0.01)
+
+    thread = threading.Thread(target=asyncio.run, args=(call(),))
+    thread.start()
+    try:
+        yield refused
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_a_rollout_under_load(installation: Installation) -> None:
     """Two replicas are replaced one after the other behind one address, as a Deployment would: nothing is lost."""
     with service(installation.port) as replicas, contextlib.ExitStack() as stack:
@@ -276,11 +342,11 @@ def test_what_readiness_waits_for_is_told(installation: Installation) -> None:
         assert not webhook.is_ready()
 
 
-def near_its_end(installation: Installation, key: rsa.RSAPrivateKey | None) -> dict[str, bytes]:
-    """A Secret whose authority has a month to live; RSA and PKCS#1 as the Go original's, or EC as ours."""
+def near_its_end(installation: Installation, key: rsa.RSAPrivateKey | None, days: int = 30) -> dict[str, bytes]:
+    """A Secret whose authority has days to live; RSA and PKCS#1 as the Go original's, or EC as ours."""
     keys: list[Any] = [key or ec.generate_private_key(ec.SECP256R1())]
     keys.append(rsa.generate_private_key(65537, 2048) if key else ec.generate_private_key(ec.SECP256R1()))
-    start, end = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(days=30)
+    start, end = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(days=days)
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "azure-workload-identity-ca")])
 
     def build(subject: x509.Name, of: Any) -> x509.CertificateBuilder:  # noqa: ANN401

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from world import World
 
 DOWN = 60.0  # seconds that Entra is away
+SETTLED = 75.0  # seconds after which a new authority's certificate is served by every replica
 READ = "import sys; sys.stdout.write(open('/var/run/secrets/azure/wi/token/azure-identity-token').read())"
 
 
@@ -96,7 +97,7 @@ def test_certificates_are_made_anew(world: World) -> None:
         time.sleep(1)
         world.node.kubectl("-n", SYSTEM, "patch", f"secret/{FULL}-server-cert", "--type=json", "-p", empty)
         new = wait(lambda: found if (found := certificate(world)) not in {None, old} else None, 150)
-        time.sleep(15)
+        time.sleep(SETTLED)
     admissions.check()
     bundle = world.node.get("mutatingwebhookconfiguration", f"{FULL}-{SYSTEM}")["webhooks"][0]["clientConfig"][
         "caBundle"

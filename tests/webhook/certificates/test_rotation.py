@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azwi.webhook.certificates.issuance import DAY, Facts, Pair, issue_authority, issue_leaf, read_facts
-from azwi.webhook.certificates.rotation import LONGEST_WAIT, SETTLE, Observed, Step, plan_step
+from azwi.webhook.certificates.rotation import LONGEST_WAIT, Observed, Step, plan_step
+from azwi.webhook.certificates.trust import SETTLE, wait_for_trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ YEAR = 365 * DAY
 
 
 class World:
-    """Secret and configuration as the API server has them, and a leader that may change at any step."""
+    """Secret and configuration as the API server has them, a leader that may change at any step, and what is served."""
 
     def __init__(self, secret: dict[str, bytes] | None = None, bundles: tuple[bytes, ...] = (b"", b"")) -> None:
         self.secret = dict(secret or {})
@@ -38,35 +39,48 @@ class World:
         self.now = NOW
         self.bundles_at = NOW
         self.steps: list[str] = []
+        self.served: dict[str, bytes] = {}
+        self.serve()
 
     def step(self, settled: float | None = None) -> Step:
         """One step of whoever leads; a new leader has seen the bundles for `settled` seconds only."""
         age = self.now - self.bundles_at if settled is None else settled
-        step = plan_step(Observed(self.secret, self.bundles, age, NAMES), self.now)
+        serving = (self.served.get("ca.crt", b""), self.served.get("tls.crt", b""))
+        step = plan_step(Observed(self.secret, self.bundles, age, NAMES, serving), self.now)
         for name, value in step.secret.items():
             if value is None:
                 self.secret.pop(name, None)
             else:
                 self.secret[name] = value
-        if step.bundle is not None:
-            self.bundles = (step.bundle,) * len(self.bundles)
+        self.serve()
+        if step.bundle is not None and self.bundles != (bundles := (step.bundle,) * len(self.bundles)):
+            self.bundles = bundles
             self.bundles_at = self.now
+        self.serve()
         if step.why:
             self.steps.append(step.why)
         return step
+
+    def serve(self) -> None:
+        """What a replica does when Secret, configuration or time have changed."""
+        authority, served = self.secret.get("ca.crt", b""), self.served.get("ca.crt", b"")
+        wait = wait_for_trust(authority, served, self.bundles, self.now - self.bundles_at)
+        if "tls.crt" in self.secret and wait == 0.0:
+            self.served = dict(self.secret)
 
     def settle(self) -> None:
         """Steps until nothing is to be done for a while."""
         for _ in range(20):
             step = self.step()
             self.now += max(step.wait, 1.0) if step.wait <= SETTLE else 0.0
+            self.serve()
             if not step.why and step.wait > SETTLE:
                 return
         raise AssertionError(self.steps)
 
     def trusts(self, bundle: bytes) -> bool:
         """Whether an API server that knows this bundle accepts what is served, by OpenSSL's own rules."""
-        return handshake(bundle, self.secret["tls.crt"], self.secret["tls.key"])
+        return handshake(bundle, self.served["tls.crt"], self.served["tls.key"])
 
 
 def handshake(bundle: bytes, certificate: bytes, key: bytes, name: str = NAMES[0]) -> bool:
@@ -273,11 +287,14 @@ def test_the_old_authority_goes_when_its_leaf_has_expired() -> None:
     assert {"ca.crt", "ca.key", "tls.crt", "tls.key"} == set(world.secret)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.sampled_from(["step", "new leader", "wait"]), max_size=14), st.booleans())
-def test_no_api_server_meets_a_stranger(happens: list[str], reference: bool) -> None:  # noqa: FBT001
-    """Whatever order steps, waits and new leaders come in: bundles older than a minute trust what is served."""
-    secret = REFERENCE if reference else OLD
+EVENTS = ["step", "step", "step", "new leader", "wait", "wait", "emptied", "put back", "put by somebody"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(EVENTS), max_size=20), st.sampled_from(["old", "the reference", "young"]))
+def test_no_api_server_meets_a_stranger(happens: list[str], first: str) -> None:
+    """Whatever order steps, waits, new leaders and hands on the Secret come in: old bundles trust what is served."""
+    secret = {"old": OLD, "the reference": REFERENCE, "young": YOUNG}[first]
     world = World(secret, (secret["ca.crt"].strip() + b"\n",))
     history = [(NOW, world.bundles[0])]  # what API servers know may be a minute old
     settled: float | None = None
@@ -287,15 +304,60 @@ def test_no_api_server_meets_a_stranger(happens: list[str], reference: bool) -> 
             settled = None if settled is None else settled + 30.0
         elif event == "new leader":
             settled = 0.0
-        else:
+        elif event == "step":
             if world.step(settled).bundle is not None:
                 settled = 0.0
+        else:
+            world.secret = dict({"emptied": {}, "put back": secret, "put by somebody": SOMEBODYS}[event])
+        world.serve()
+        if history[-1][1] != world.bundles[0]:
             history.append((world.now, world.bundles[0]))
         known = max((index for index, (at, _) in enumerate(history) if at <= world.now - SETTLE), default=0)
         for _, bundle in history[known:]:
             assert world.trusts(bundle)
 
 
+@pytest.mark.parametrize("secret", [{}, own()], ids=["emptied", "put by somebody"])
+def test_a_secret_that_somebody_changed(secret: dict[str, bytes]) -> None:
+    """Its authority is trusted first, and used a minute later; the one before stays while its certificate lives."""
+    old = own(leaf_age=200 * DAY)
+    world = World(old, (old["ca.crt"],))
+    world.secret = dict(secret)
+    world.settle()
+    assert old == world.served
+    world.now += SETTLE
+    world.serve()
+    assert world.secret["tls.crt"] == world.served["tls.crt"]
+    assert {"ca.crt", "ca.key", "tls.crt", "tls.key", "previous-ca.crt", "previous-tls.crt"} == set(world.secret)
+    assert 2 == world.bundles[0].count(b"BEGIN CERTIFICATE")
+    world.now = NOW + 166 * DAY
+    world.settle()
+    assert (world.secret["ca.crt"],) == world.bundles
+
+
+@pytest.mark.parametrize(
+    ("what", "authority", "served", "bundles", "settled", "wait"),
+    [
+        ("the first", b"new", b"", [], 0.0, 0.0),
+        ("the same authority", b"old\n", b"old", [b"old"], 0.0, 0.0),
+        ("not trusted yet", b"new", b"old", [b"old", b"old"], 90.0, None),
+        ("trusted by one entry of two", b"new", b"old", [b"old", b"old new"], 90.0, None),
+        ("trusted for ten seconds", b"new", b"old", [b"old new", b"new"], 10.0, SETTLE - 10),
+        ("trusted for long", b"new", b"old", [b"old new"], 90.0, 0.0),
+        ("nobody trusts what is served", b"new", b"old", [b"other"], 0.0, 0.0),
+        ("no authority in the Secret", b"", b"old", [b"old"], 90.0, None),
+        ("no configuration", b"new", b"old", [], 90.0, 0.0),
+    ],
+)
+def test_when_the_next_certificate_is_served(
+    what: str, authority: bytes, served: bytes, bundles: list[bytes], settled: float, wait: float | None
+) -> None:
+    """As soon as API servers trust it, and at once where they do not trust the one that is served either."""
+    assert wait == wait_for_trust(authority, served, bundles, settled), what
+
+
+YOUNG = own()
+SOMEBODYS = own()
 OLD = own(authority_age=3600 * DAY)
 REFERENCE = of_the_reference()
 

@@ -28,6 +28,7 @@ class Question(msgspec.Struct, omit_defaults=True):
         bundles: The caBundle of every entry of the configuration.
         settled: Seconds for which the bundles have been what they are.
         names: What API servers call us by.
+        serving: Certificates that are served now: the authority's and the server's; empty where none is.
     """
 
     certificate: bytes = b""
@@ -35,6 +36,7 @@ class Question(msgspec.Struct, omit_defaults=True):
     bundles: list[bytes] = []
     settled: float = 0.0
     names: list[str] = []
+    serving: tuple[bytes, bytes] = (b"", b"")
 
 
 class Reply(msgspec.Struct):
@@ -79,7 +81,9 @@ def answer(question: Question, now: float) -> Reply:
     if question.certificate:
         facts = read_facts(question.certificate)
         return Reply({} if facts is None else {"leaf": facts.not_after})
-    observed = Observed(question.secret, tuple(question.bundles), question.settled, tuple(question.names))
+    observed = Observed(
+        question.secret, tuple(question.bundles), question.settled, tuple(question.names), question.serving
+    )
     step = plan_step(observed, now)
     return Reply(dict(step.expiry), step.why, step.wait, dict(step.secret), step.bundle)
 

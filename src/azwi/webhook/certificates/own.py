@@ -15,9 +15,11 @@ from azwi.errors import AzwiError, ClusterError
 from azwi.log import ERROR, Once, logger
 from azwi.webhook.certificates.clerk import Question, Reply, ask
 from azwi.webhook.certificates.expiry import Expiry
-from azwi.webhook.certificates.tls import load_pair_bytes, make_context
+from azwi.webhook.certificates.serving import Serving
+from azwi.webhook.certificates.trust import is_trusted, wait_for_trust
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Coroutine, Sequence
 
     import httpx2
@@ -82,13 +84,13 @@ class OwnCertificates:
         names: Sequence[str],
         min_version: str,
     ) -> None:
-        self.context = make_context(min_version)
         self.expiry = Expiry()
         self.writes = 0  # of caBundles
         self.trusted = asyncio.Event()  # a certificate is loaded, and every entry trusted it at least once
         self._client = client
         self._names = list(names)
-        self._loaded: tuple[bytes, bytes] = (b"", b"")
+        self._serving = Serving(min_version)
+        self._later: asyncio.TimerHandle | None = None
         self._trouble = Once(log, ERROR, "certificates cannot be kept")
         self._wake = asyncio.Event()
         self._bundles: list[bytes] = []
@@ -104,6 +106,11 @@ class OwnCertificates:
             _follow(client, "the webhook configuration", self._configuration_path, configuration, self._configuration),
         ]
 
+    @property
+    def context(self) -> ssl.SSLContext:
+        """What the webhook's port is served with."""
+        return self._serving.context
+
     def tasks(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What every replica runs besides `expiry`."""
         return [feed.run for feed in self._feeds]
@@ -112,7 +119,7 @@ class OwnCertificates:
         """What readiness waits for, in words; empty where it waits for nothing."""
         if self.trusted.is_set():
             return ""
-        if not self._loaded[0]:
+        if not self._serving.certificate:
             return f"a certificate in Secret {self._secret_name}"
         return f"our authority in every caBundle of MutatingWebhookConfiguration {self._configuration_name}"
 
@@ -142,19 +149,7 @@ class OwnCertificates:
 
     def _secret_changed(self) -> None:
         self._wake.set()
-        data = self._data()
-        pair = (data.get(_CERTIFICATE, b""), data.get(_KEY, b""))
-        if all(pair) and pair != self._loaded:
-            try:
-                load_pair_bytes(self.context, *pair)
-            except AzwiError as problem:
-                fields = {"secret": self._secret_name, "problem": str(problem)}
-                log.error("the certificate cannot be served, the one before stays", extra={"fields": fields})  # noqa: TRY400
-            else:
-                self._loaded = pair
-                self.expiry.follow(pair[0])
-                log.info("certificate loaded", extra={"fields": {"secret": self._secret_name}})
-        self._look_for_trust()
+        self._serve()
 
     def _configuration_changed(self) -> None:
         self._wake.set()
@@ -162,13 +157,41 @@ class OwnCertificates:
         if bundles != self._bundles:
             self._bundles = bundles
             self._bundles_at = asyncio.get_running_loop().time()
-        self._look_for_trust()
+        self._serve()
 
-    def _look_for_trust(self) -> None:
-        """Whether API servers trust what is served, as far as the configuration says."""
-        authority = self._data().get(_AUTHORITY, b"").strip()
-        if self._loaded[0] and authority and self._bundles and all(authority in bundle for bundle in self._bundles):
+    def _serve(self) -> None:
+        """Serve what the Secret holds, as soon as API servers trust it.
+
+        The Secret changes in any way: the replica that leads rotates, somebody empties it to start from nothing, a
+        backup is put back. What API servers do not trust yet would fail their admissions.
+        """
+        if self._later is not None:
+            self._later.cancel()
+        data, serving = self._data(), self._serving
+        authority, certificate, key = (data.get(name, b"") for name in (_AUTHORITY, _CERTIFICATE, _KEY))
+        if certificate and key and not serving.has_tried(certificate, key):
+            wait = wait_for_trust(authority, serving.authority, self._bundles, self._settled())
+            if wait:
+                self._later = asyncio.get_running_loop().call_later(wait, self._serve)
+            if wait == 0.0:
+                self._load(authority, certificate, key)
+        if serving.certificate and is_trusted(serving.authority, self._bundles):
             self.trusted.set()
+
+    def _load(self, authority: bytes, certificate: bytes, key: bytes) -> None:
+        fields = {"secret": self._secret_name}
+        try:
+            self._serving.load(authority, certificate, key)
+        except AzwiError as problem:
+            fields["problem"] = str(problem)
+            log.error("the certificate cannot be served, the one before stays", extra={"fields": fields})  # noqa: TRY400
+        else:
+            self.expiry.follow(certificate)
+            log.info("certificate loaded", extra={"fields": fields})
+
+    def _settled(self) -> float:
+        """Seconds for which the bundles have been what they are."""
+        return asyncio.get_running_loop().time() - self._bundles_at
 
     # --- What the leader does ---------------------------------------------------------------------------
 
@@ -179,8 +202,8 @@ class OwnCertificates:
             raise ClusterError("the Secret is missing", hint="create it, empty, or name another with --secret-name")
         if any(name.startswith(_CERT_MANAGER) for name in metadata.get("annotations") or {}):
             raise ClusterError("the Secret is cert-manager's", hint="mount it and use --disable-cert-rotation")
-        settled = asyncio.get_running_loop().time() - self._bundles_at
-        reply = await ask(Question(b"", self._data(), self._bundles, settled, self._names))
+        serving = (self._serving.authority, self._serving.certificate)
+        reply = await ask(Question(b"", self._data(), self._bundles, self._settled(), self._names, serving))
         self.expiry.ends |= reply.expiry
         if reply.secret:
             await self._write_secret(reply)

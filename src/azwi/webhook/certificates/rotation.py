@@ -8,7 +8,9 @@ An authority is replaced in an order in which no API server ever meets a certifi
    signs a new server certificate. The one before stays in the bundle until the certificate that it signed has expired.
 
 Each step is taken from what Secret and configuration hold, so whoever leads next goes on where the last one stopped.
-Where nothing works, as at the first start, all of it is made at once.
+Where the Secret holds nothing that works, as at the first start, all of it is made at once. Somebody may also empty the
+Secret, or put another one there, while replicas serve what it held before: its authority then stays in the bundle as
+the one before, and each replica serves its certificate until the new authority has settled (`trust`).
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from azwi.webhook.certificates.issuance import (
     matches,
     read_facts,
 )
+from azwi.webhook.certificates.trust import SETTLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LOOK_AHEAD: Final = 90 * DAY  # seconds before its end at which a certificate is renewed (R 3.1)
-SETTLE: Final = 60.0  # seconds for API servers to see a new caBundle
 LONGEST_WAIT: Final = 12 * HOUR  # between two looks, whatever the certificates say (R 3.1)
 
 # Members of the Secret; the first four are the reference's.
@@ -50,12 +52,14 @@ class Observed:
         bundles: The caBundle of every entry of the configuration.
         settled: Seconds for which the bundles have been what they are.
         names: Host names and addresses that API servers call us by.
+        serving: Certificates that the replica that asks serves now: the authority's and the server's; empty for none.
     """
 
     secret: Mapping[str, bytes]
     bundles: tuple[bytes, ...]
     settled: float
     names: tuple[str, ...]
+    serving: tuple[bytes, bytes] = (b"", b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,9 @@ def plan_step(observed: Observed, now: float) -> Step:
     authority, leaf, following = (_pair(secret, members) for members in (AUTHORITY, LEAF, NEXT))
     if authority is None or leaf is None or not _works(authority, leaf, observed.names, now):
         return _begin(authority, observed, now)
+    known = [secret.get(member[0], b"") for member in (AUTHORITY, NEXT, PREVIOUS)]
+    if served := _served(observed, known, now):
+        return Step("remember", 0.0, served, expiry=_expiry(authority, leaf))
     bundle = render_bundle(secret, now)
     expiry = _expiry(authority, leaf)
     if any(member in secret for member in PREVIOUS) and not _previous(secret, now):
@@ -111,14 +118,15 @@ def render_bundle(secret: Mapping[str, bytes], now: float) -> bytes:
 
 
 def _begin(authority: Pair | None, observed: Observed, now: float) -> Step:
-    """Nothing works: a server certificate at once, from the authority that is there if it can sign."""
+    """The Secret holds nothing that works: a server certificate, from the authority that is there if it can sign."""
     usable = authority is not None and not _is_due(authority, now)
     signer = authority if authority is not None and usable else issue_authority(now)
     leaf = issue_leaf(signer, observed.names, now)
-    written: dict[str, bytes | None] = {**_members(AUTHORITY, signer), **_members(LEAF, leaf)}
-    removed = dict.fromkeys(member for member in (*NEXT, *PREVIOUS) if member in observed.secret)
-    bundle = signer.certificate.strip() + b"\n"
-    return Step("begin", 0.0, written | removed, bundle, _expiry(signer, leaf))
+    written = {**_members(AUTHORITY, signer), **_members(LEAF, leaf)}
+    written |= _served(observed, [signer.certificate], now)
+    kept = {name: value for name, value in observed.secret.items() if name not in NEXT}
+    removed = dict.fromkeys(name for name in NEXT if name in observed.secret)
+    return Step("begin", 0.0, removed | written, render_bundle(kept | written, now), _expiry(signer, leaf))
 
 
 def _replace(
@@ -171,13 +179,26 @@ def _previous(secret: Mapping[str, bytes], now: float) -> bytes:
     return authority
 
 
+def _served(observed: Observed, known: list[bytes], now: float) -> dict[str, bytes]:
+    """What replicas serve, as the members of an authority before.
+
+    Empty if it is by an authority that is known, or if API servers would refuse it anyway.
+    """
+    authority, leaf = observed.serving
+    if authority.strip() in {one.strip() for one in known}:
+        return {}
+    trusted = any(authority.strip() in bundle for bundle in observed.bundles)
+    members = dict(zip(PREVIOUS, (authority, leaf), strict=True))
+    return members if trusted and _previous(members, now) and is_issued_by(leaf, authority) else {}
+
+
 def _pair(secret: Mapping[str, bytes], members: tuple[str, str]) -> Pair | None:
     """A pair of the Secret's members; None where there is no certificate."""
     certificate, key = (secret.get(member, b"") for member in members)
     return Pair(certificate, key) if certificate else None
 
 
-def _members(names: tuple[str, str], pair: Pair) -> dict[str, bytes | None]:
+def _members(names: tuple[str, str], pair: Pair) -> dict[str, bytes]:
     return {names[0]: pair.certificate, names[1]: pair.key}
 
 
