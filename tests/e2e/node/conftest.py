@@ -11,6 +11,7 @@ import pytest
 from archives import write_image
 from building import built
 from controlplane import BUILD
+from elder import Elder, start
 from node import Node, build, missing, namespaces
 from world import BUNDLE, CHART, FIGURES, IMAGE, RELEASE, SYSTEM, TRUSTING, VALUES, World, account, python_image
 
@@ -60,6 +61,12 @@ def world(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worl
     installed = time.monotonic() - began
     for metadata in serve_metadata(node):
         yield World(node, entra, metadata, installed, bundle)
+
+
+@pytest.fixture(scope="session")
+def elder(world: World) -> Elder:
+    """A Pod whose token grows old."""
+    return start(world)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

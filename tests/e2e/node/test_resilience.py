@@ -8,9 +8,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import jwt
+import pytest
 from admissions import going_on
 from cryptography import x509
-from orders import PROXY, answers, asking, first_token, pod, template, wait
+from orders import PROXY, answers, asking, first_token, pod, read_token, template, wait
 from world import FULL, SYSTEM, report
 
 from entra import ACCOUNT
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 DOWN = 60.0  # seconds that Entra is away
 SETTLED = 75.0  # seconds after which a new authority's certificate is served by every replica
-READ = "import sys; sys.stdout.write(open('/var/run/secrets/azure/wi/token/azure-identity-token').read())"
 
 
 def client(world: World, name: str, *, every: float = 1) -> None:
@@ -35,6 +35,26 @@ def since(world: World, name: str, moment: float) -> list[dict[str, Any]]:
     return [one for one in answers(world, "shop", f"pod/{name}", "app") if one["at"] > moment]
 
 
+def test_the_kubelet_is_restarted_and_renews_tokens(world: World) -> None:
+    """Programs notice nothing, and the kubelet, which has forgotten the tokens it got, writes new ones."""
+    client(world, "steady")
+    old = read_token(world, "steady")
+    began = time.time()
+    world.node.stop_kubelet()
+    time.sleep(5)
+    world.node.start_kubelet()
+    new = wait(lambda: found if (found := read_token(world, "steady")) not in {"", old} else None, 120)
+    claims = [jwt.decode(one, options={"verify_signature": False}) for one in (old, new)]
+    assert claims[0]["iat"] < claims[1]["iat"]
+    assert f"system:serviceaccount:shop:{ACCOUNT}" == claims[1]["sub"]
+    assert [] == [one for one in since(world, "steady", began) if "error" in one]
+    # A kubelet that was restarted says of its Pods that they are unready until it has asked them again
+    # (kubernetes/kubernetes#100277); on this one node these are both replicas of the webhook.
+    time.sleep(5)
+    world.node.kubectl("-n", SYSTEM, "wait", "pods", "--all", "--for=condition=Ready", "--timeout=30s")
+
+
+@pytest.mark.usefixtures("elder")  # from here on, with a kubelet that remembers
 def test_a_webhook_pod_is_killed(world: World) -> None:
     """No admission fails: the other replica answers, and a new one comes."""
     with going_on(world.node) as admissions:
@@ -61,24 +81,6 @@ def test_entra_is_away_for_a_minute(world: World) -> None:
     assert [] == [one for one in during if "error" in one]
     report(f"Entra away for {DOWN:.0f} s: {len(during)} tokens served from memory, no error")
     client(world, "latecomer")
-
-
-def test_the_kubelet_is_restarted_and_renews_tokens(world: World) -> None:
-    """Programs notice nothing; the kubelet writes a new service account token, and the proxy's next exchange has it."""
-    client(world, "steady")
-    read = ["-n", "shop", "exec", "steady", "-c", "app", "--", "python3", "-c", READ]
-    old = world.node.kubectl(*read).stdout
-    began = time.time()
-    world.node.stop_kubelet()
-    time.sleep(5)
-    world.node.start_kubelet()
-    new = wait(
-        lambda: found if (found := world.node.kubectl(*read, check=False).stdout) not in {"", old} else None, 120
-    )
-    claims = [jwt.decode(one, options={"verify_signature": False}) for one in (old, new)]
-    assert claims[0]["iat"] < claims[1]["iat"]
-    assert f"system:serviceaccount:shop:{ACCOUNT}" == claims[1]["sub"]
-    assert [] == [one for one in since(world, "steady", began) if "error" in one]
 
 
 def certificate(world: World) -> x509.Certificate | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from world import World
 
 AUDIENCE = "https://vault.azure.net"
+READ = "import sys; sys.stdout.write(open('/var/run/secrets/azure/wi/token/azure-identity-token').read())"
 USE = {"azure.workload.identity/use": "true"}
 PROXY = {"azure.workload.identity/inject-proxy-sidecar": "true"}
 ENVIRONMENT = PROXY | {"azure.workload.identity/proxy-mode": "environment"}
@@ -66,6 +67,11 @@ def wait(condition: Callable[[], Any], seconds: float = 60) -> Any:  # noqa: ANN
         assert time.monotonic() < deadline, "nothing came within the time"
         time.sleep(0.2)
     return found
+
+
+def read_token(world: World, name: str) -> str:
+    """The service account token in a Pod of the shop; empty where it cannot be read now."""
+    return world.node.kubectl("-n", "shop", "exec", name, "-c", "app", "--", "python3", "-c", READ, check=False).stdout
 
 
 def first_token(world: World, namespace: str, of: str, container: str = "app") -> dict[str, Any]:
