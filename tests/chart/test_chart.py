@@ -19,6 +19,8 @@ from manifests import CHART, GOLDEN, MANIFEST, NAMESPACE, ROOT, golden_values, r
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.no_cover  # nothing of the programs runs here; it would take twice as long
+
 TENANT = "11111111-1111-1111-1111-111111111111"
 INSTALL = (ROOT / "docs" / "install.md").read_text()
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -17,6 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.programs
+
 AZWI = Path(sys.executable).with_name("azwi")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAM = """

@@ -17,6 +17,8 @@ from azwi.local.stage import OwnEmulator, Stage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.programs
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CLIENT = "22222222-2222-2222-2222-222222222222"
 MSAL_PROGRAM = """

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.proxy.entra_standin import StandIn
     from tests.proxy.proxy_process import ProxyProcess
 
+pytestmark = pytest.mark.programs
+
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The program with only these variables."""
