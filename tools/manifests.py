@@ -56,8 +56,13 @@ def render(values: dict[str, Any], name: str = "azwi", namespace: str = NAMESPAC
     documents = []
     for path, text in sorted(rendered.items()):
         if path.endswith(".yaml") and "/tests/" not in path:
-            documents += [part.strip("\n") for part in f"\n{text}\n".split("\n---\n") if yaml.safe_load(part)]
+            documents += [part.strip("\n") for part in f"\n{text}\n".split("\n---\n") if _says_something(part)]
     return "".join(f"---\n{document}\n" for document in documents)
+
+
+def _says_something(document: str) -> bool:
+    """Whether there is more in it than comments."""
+    return any(line.strip() and not line.lstrip().startswith("#") for line in document.splitlines())
 
 
 def render_manifest() -> str:

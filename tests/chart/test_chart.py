@@ -35,7 +35,8 @@ def objects(
     values: dict[str, Any] | None = None, name: str = "azwi", namespace: str = NAMESPACE
 ) -> list[dict[str, Any]]:
     """What the chart renders with a tenant and these values."""
-    return list(yaml.safe_load_all(render({"azureTenantID": TENANT} | (values or {}), name, namespace)))
+    text = render({"azureTenantID": TENANT} | (values or {}), name, namespace)
+    return list(yaml.load_all(text, Loader=yaml.CSafeLoader))
 
 
 def one(kind: str, found: list[dict[str, Any]]) -> dict[str, Any]:
