@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import re
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import trustme
 import yaml
 from admissions import going_on
 from orders import asking, pod, template, wait
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from world import World
 
 ORIGINAL = "azure-workload-identity-system"
+EXPIRY = re.compile(r'^azwi_certificate_expiry_timestamp_seconds\{certificate="leaf"\} (\S+)', re.MULTILINE)
+INSTANCE = "app.kubernetes.io/instance=azwi"
 KINDS = (
     "serviceaccounts,configmaps,secrets,leases,services,deployments,poddisruptionbudgets,roles,rolebindings,pods,"
     "clusterroles,clusterrolebindings,mutatingwebhookconfigurations"
@@ -69,13 +74,46 @@ def test_upgrade_and_rollback(world: World) -> None:
                 install(world.node, "--set=podAnnotations.turn=upgrade", verb="upgrade")
             else:
                 world.node.helm("rollback", RELEASE, "1", "--namespace", SYSTEM, "--wait", "--timeout=120s")
-            world.node.kubectl(
-                "-n", SYSTEM, "wait", "pod", "-l", "app.kubernetes.io/instance=azwi", "--for=condition=Ready"
-            )
+            world.node.kubectl("-n", SYSTEM, "wait", "pod", "-l", INSTANCE, "--for=condition=Ready")
             time.sleep(12)  # until those that go are gone
         admissions.check()
         report(f"{change}: {admissions.injected} admissions meanwhile, none failed")
     assert before == world.node.get(*secret)["data"]
+
+
+def secret_of(authority: trustme.CA, days: int) -> dict[str, Any]:
+    """A Secret with a server certificate for the webhook."""
+    until = datetime.now(UTC) + timedelta(days=days)
+    made = authority.issue_cert(f"{FULL}.{SYSTEM}.svc", not_after=until)
+    data = {"tls.crt": made.cert_chain_pems[0].bytes().decode(), "tls.key": made.private_key_pem.bytes().decode()}
+    return manifest("v1", "Secret", "brought", SYSTEM, stringData=data)
+
+
+def days_left(node: Node) -> set[int]:
+    """Of the certificates that the webhook's Pods serve, by their metrics."""
+    names = [item["metadata"]["name"] for item in node.get("-n", SYSTEM, "pods", "-l", INSTANCE)["items"]]
+    paths = [f"/api/v1/namespaces/{SYSTEM}/pods/{name}:8095/proxy/metrics" for name in names]
+    told = [node.kubectl("get", "--raw", path, check=False).stdout for path in paths]
+    ends = [float(found[1]) if (found := EXPIRY.search(text)) else 0.0 for text in told]
+    return {round((end - time.time()) / 86400) for end in ends}
+
+
+def test_certificates_that_are_brought(world: World) -> None:
+    """From our own to those of a Secret of yours, and to its next: no admission fails."""
+    node, authority = world.node, trustme.CA()
+    own = node.get("-n", SYSTEM, f"secret/{FULL}-server-cert")["data"]["ca.crt"]
+    bundle = node.folder / "bundle.pem"
+    bundle.write_bytes(base64.b64decode(own) + authority.cert_pem.bytes())
+    node.apply(secret_of(authority, 40))
+    with going_on(node) as admissions:
+        files = ["--set=certificates.mode=files,certificates.secretName=brought"]
+        install(node, *files, f"--set-file=certificates.caBundle={bundle}", verb="upgrade")
+        wait(lambda: days_left(node) == {40}, 30)
+        node.apply(secret_of(authority, 80))
+        wait(lambda: days_left(node) == {80}, 150)
+    admissions.check()
+    report(f"certificates of one's own: {admissions.injected} admissions meanwhile, none failed")
+    node.kubectl("-n", SYSTEM, "delete", "secret", "brought")
 
 
 def test_not_beside_the_add_on(world: World) -> None:
