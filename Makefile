@@ -20,7 +20,7 @@ demo: $(STAMP) ## Run the main job on this machine: Pod, webhook, token, SDK
 	@$(BIN)/azwi demo
 
 test: $(STAMP) ## Run the tests, with branch coverage of the modules without I/O as a gate
-	$(BIN)/pytest --numprocesses=3 --dist=worksteal --cov --cov-report=term -q --ignore=tests/e2e -m "not programs"
+	$(BIN)/pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term -q --ignore=tests/e2e -m "not programs"
 
 programs: $(STAMP) ## Run whole programs together: redirects, isolation, bad days at Entra, azwi run, the demo
 	$(BIN)/pytest --numprocesses=4 --dist=worksteal -q --ignore=tests/e2e -m programs

@@ -6,15 +6,12 @@ import json
 from collections import Counter
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pods import PLAIN, SETTINGS, JsonObject, pods, review
 
 from azwi.webhook.mutation import answer_review
 from vectors import Known, apply, authors_part, containers, preserved
-
-pytestmark = pytest.mark.no_cover  # what examples happen to reach is no test of it; it would take twice as long
 
 EXAMPLES = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 MODES = st.sampled_from([SETTINGS, PLAIN])

@@ -26,6 +26,7 @@ from azwi.webhook.life import DRAIN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.programs
 PROGRAM = Path(sys.executable).with_name("azwi-webhook")
 CLIENT = "22222222-2222-2222-2222-222222222222"
 OTHER = "33333333-3333-3333-3333-333333333333"
