@@ -15,7 +15,7 @@ from azwi.errors import AzwiError, ClusterError
 from azwi.log import ERROR, Once, logger
 from azwi.webhook.certificates.clerk import Question, Reply, ask
 from azwi.webhook.certificates.expiry import Expiry
-from azwi.webhook.certificates.serving import Serving
+from azwi.webhook.certificates.tls import Serving
 from azwi.webhook.certificates.trust import is_trusted, wait_for_trust
 
 if TYPE_CHECKING:
