@@ -1,8 +1,14 @@
-"""What all tests share: properties are judged by what they find, not by how busy the machine is."""
+"""What all tests share: they find the same however busy the machine is, and however they were started."""
 
 from __future__ import annotations
+
+import signal
 
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("azwi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("azwi")
+
+# What a shell starts in the background ignores Ctrl-C, and so would every program that is started from here.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

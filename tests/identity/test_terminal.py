@@ -104,7 +104,7 @@ def test_interrupted(lab: Lab) -> None:
 
     code, shown = on_terminal(lab, "sa", "create", *lab.account(), NAME, NO_ROLE, act=interrupt)
     lab.slow_down(0.0)
-    assert 130 == code
+    assert 130 == code, shown
     assert "Interrupted: what is done stays" in shown
     assert "Traceback" not in shown
     assert 0 == lab.run("sa", "create", *lab.account(), NAME, NO_ROLE)
