@@ -173,6 +173,7 @@ def test_a_slow_entra_holds_up_nobody_else(day: Day) -> None:
         begun = time.monotonic()
         assert before == day.ask(day.other).document["access_token"]
         assert time.monotonic() - begun < 1
+        assert waiting.recv(12) == b"HTTP/1.1 200"
     day.emulator.reset()
 
 
