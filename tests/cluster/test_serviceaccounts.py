@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -54,6 +55,15 @@ class Lines(httpx2.AsyncByteStream):
             yield part
         if self._stays:
             await asyncio.sleep(3600)
+
+
+class Silent(Lines):
+    """A watch that sends these parts and then nothing, until its reader gives up."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in super().__aiter__():
+            yield part
+        raise httpx2.ReadTimeout("")
 
 
 def watch(*parts: bytes, stays: bool = False) -> httpx2.Response:
@@ -213,6 +223,26 @@ def ask(answer: object, use: Callable[[httpx2.AsyncClient], Awaitable[object]]) 
             return await use(client)
 
     return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("script", "most"), [([status(410, "gone")], 4), ([page(), status(410, "gone")] * 20, 8)], ids=["lists", "watches"]
+)
+def test_what_a_server_always_forgets_is_not_hammered(script: Script, most: int) -> None:
+    """410 for each list, or for each watch right after its list: once at once, then ever more slowly."""
+    over = time.monotonic() + 0.8
+    _, _, asked = follow(script, lambda *_: time.monotonic() > over)
+    assert 2 <= len(asked) <= most
+
+
+def test_a_watch_that_falls_silent_is_begun_anew() -> None:
+    """As after a broken path on which nobody says so: the next one goes on from where it was, and nothing is listed."""
+    silent = httpx2.Response(200, stream=Silent(event("ADDED", item("a", 11))))
+    script = [page(), silent, watch(event("ADDED", item("b", 12)), stays=True)]
+    feed, sink, asked = follow(script, lambda _, sink: "b" in sink.known)
+    assert (1, {"a", "b"}, 1) == (sink.lists, set(sink.known), feed.restarts)
+    assert "11" == asked[2].url.params["resourceVersion"]
+    assert asked[1].extensions["timeout"]["read"] < 300
 
 
 def test_one_account_is_read() -> None:

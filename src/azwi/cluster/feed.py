@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 500  # objects of one answer
 WATCH_SECONDS: Final = 300  # that the server keeps one watch open, and up to twice as long by chance
+SILENCE: Final = 150.0  # seconds without a word after which a watch is begun anew; a bookmark comes once a minute
 _PAUSE: Final = 0.5  # seconds, after a watch that ended without a word
 _MAX_LINE: Final = 4 << 20  # bytes; an object is at most 1.5 MiB in etcd
 _GONE: Final = 410
@@ -99,6 +100,10 @@ class _ExpiredError(Exception):
     """The server does not remember what we continue from: list anew."""
 
 
+class _SilentError(Exception):
+    """A watch was begun, and then nothing came."""
+
+
 class Feed(Generic[T]):
     """Keeps a sink up to date, whatever happens to the API server.
 
@@ -122,25 +127,35 @@ class Feed(Generic[T]):
         """List and watch until cancelled; failures are logged and tried again, ever more slowly."""
         version, failures = "", 0
         while True:
+            heard = False
             try:
                 if not version:
                     version = await self._list()
-                reached = ""
-                async for reached in self._watch(version):  # noqa: B007  # the last one counts
-                    failures = 0
-                if not reached:  # asked again at once it might go on like that
+                async for reached in self._watch(version):
+                    version, failures, heard = reached or version, 0, True
+                if not heard:  # asked again at once it might go on like that
                     await asyncio.sleep(_PAUSE)
-                version = reached or version
             except _ExpiredError:
                 version = ""
                 self.restarts += 1
+                if failures:  # once it is what happens; again and again it must not be all that happens
+                    await self._wait(failures)
+                failures += 1
+            except _SilentError:
+                # The connection may be dead; if it is not, the next one goes on from here.
+                self.restarts += 1
+                log.info("the watch was silent", extra={"fields": {"what": self._watched.what, "seconds": SILENCE}})
             except (httpx2.HTTPError, ClusterError, msgspec.MsgspecError) as problem:
                 self.restarts += 1
                 failures += 1
                 self.connected.clear()
                 fields = {"what": self._watched.what, "problem": describe(problem)}
                 log.warning("objects are not followed", extra={"fields": fields})
-                await asyncio.sleep(delay_after(failures, random.random()))  # noqa: S311  # spread, no secret
+                await self._wait(failures)
+
+    async def _wait(self, failures: int) -> None:
+        """After so many failures in a row."""
+        await asyncio.sleep(delay_after(failures, random.random()))  # noqa: S311  # spread, no secret
 
     async def _list(self) -> str:
         """All objects, page by page; gives the version to watch from."""
@@ -172,7 +187,7 @@ class Feed(Generic[T]):
             "resourceVersion": version,
             "timeoutSeconds": str(seconds),
         }
-        timeout = httpx2.Timeout(10.0, read=seconds + 30.0)
+        timeout = httpx2.Timeout(10.0, read=SILENCE)
         accept = {"Accept": self._watched.accept}
         stream = self._client.stream("GET", self._watched.path, params=query, headers=accept, timeout=timeout)
         async with stream as answer:
@@ -180,9 +195,12 @@ class Feed(Generic[T]):
                 await answer.aread()
                 _check(answer)
             self._heard()
-            async for line in _lines(answer):
-                self._heard()
-                yield self._apply(msgspec.json.decode(line, type=_Event))
+            try:
+                async for line in _lines(answer):
+                    self._heard()
+                    yield self._apply(msgspec.json.decode(line, type=_Event))
+            except httpx2.ReadTimeout as silence:
+                raise _SilentError from silence
 
     def _apply(self, event: _Event) -> str:
         if event.type == "ERROR":
