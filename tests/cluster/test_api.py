@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import httpx2
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from azwi.cluster.api import read_object, request
 from azwi.cluster.retries import LONGEST, delay_after, passes_by_itself
+from azwi.cluster.serviceaccounts import read_account
 from azwi.errors import ClusterError
 
 
@@ -84,3 +86,33 @@ def test_no_answer_passes_by_itself() -> None:
     """A connection that is refused has no status."""
     assert passes_by_itself(0)
     assert not passes_by_itself(404)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "x" * 70_000, "x/../y", "..", ".", "", "x?y", "x#y", "%2e%2e", "\x00"])
+def test_any_name_asks_for_that_object_or_for_none(name: str) -> None:
+    """Pods name service accounts before anybody has checked the names."""
+    paths: list[bytes] = []
+
+    def handle(asked: httpx2.Request) -> httpx2.Response:
+        paths.append(asked.url.raw_path)
+        return status(404)
+
+    async def run() -> None:
+        async with httpx2.AsyncClient(transport=httpx2.MockTransport(handle), base_url="https://api.invalid") as client:
+            with contextlib.suppress(ClusterError):
+                assert await read_account(client, "shop", name) is None
+
+    asyncio.run(run())
+    head = b"/api/v1/namespaces/shop/serviceaccounts/"
+    assert all(path.startswith(head) and set(b"/?#").isdisjoint(path.removeprefix(head)) for path in paths)
+
+
+def test_a_request_that_cannot_be_made_is_told() -> None:
+    """And not tried again."""
+
+    async def run() -> None:
+        async with httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: status(500))) as client:
+            with pytest.raises(ClusterError, match="no request can be made of that"):
+                await request(client, "GET", "https://api.invalid/" + "x" * 70_000)
+
+    asyncio.run(run())

@@ -122,6 +122,7 @@ def test_a_plugin_is_asked_when_it_must_be(tmp_path: Path) -> None:
     [
         ("ended with 3: no luck", "echo no luck >&2; exit 3"),
         ("printed no ExecCredential", "echo garbage"),
+        ("whose expirationTimestamp is no time", f"echo '{credential(token='t', expirationTimestamp='soon')}'"),
         ("answered in v0, not in", f"echo '{credential(token='t').replace(V1, 'v0')}'"),
         ("gave no token; plugins that give a client certificate", f"echo '{credential(clientCertificateData='x')}'"),
     ],
@@ -130,6 +131,25 @@ def test_a_plugin_that_fails_is_told(words: str, script: str, tmp_path: Path) ->
     """By its command, with its own words."""
     with pytest.raises(ClusterError, match=words):
         send(ExecPlugin(plugin(tmp_path, script), Cluster()), 200)
+
+
+def test_a_slow_plugin_runs_once_for_all_who_give_up(tmp_path: Path) -> None:
+    """Reviews wait for a second; the plugin goes on, and its token is there for the next one."""
+    script = f"echo x >> {tmp_path}/count; sleep 0.6; echo '{credential(token='t')}'"
+    auth = ExecPlugin(plugin(tmp_path, script), Cluster())
+
+    async def run() -> list[int]:
+        transport = httpx2.MockTransport(lambda _: httpx2.Response(200))
+        async with httpx2.AsyncClient(transport=transport, auth=auth) as client:
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        await client.get("https://api.invalid")
+            answers = await asyncio.gather(*(client.get("https://api.invalid") for _ in range(3)))
+            return [answer.status_code for answer in answers]
+
+    assert [200] * 3 == asyncio.run(run())
+    assert "x\n" == (tmp_path / "count").read_text()
 
 
 def test_a_missing_plugin_is_told_with_its_hint() -> None:

@@ -186,6 +186,17 @@ def test_a_watch_that_fails_goes_on_where_it_was(failure: object) -> None:
     assert "10" == asked[-1].url.params["resourceVersion"]
 
 
+@pytest.mark.parametrize(
+    "garbage",
+    [b'{"metadata":{},"items":[{"metadata":{"name":"\xff"}}]}', b'{"items":' + b"[" * 5000, b"\xff\xfe<html>", b"null"],
+    ids=["bytes", "nesting", "another form", "nothing"],
+)
+def test_a_list_that_is_garbage_is_tried_again(garbage: bytes) -> None:
+    """Whatever a server, or what stands before it, sends: what is known goes on being served."""
+    _, sink, asked = follow([httpx2.Response(200, content=garbage), page(item("a"))], lambda _, sink: sink.lists > 0)
+    assert ({"a"}, 2) == (set(sink.known), len(asked[:2]))
+
+
 def test_a_list_that_fails_is_tried_again() -> None:
     """Also from its first page, where the token of the next one has expired."""
     script: Script = [

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+import pytest
 
 from azwi.admission.serviceaccount import read_service_account
 from azwi.admission.settings import Settings
@@ -131,6 +132,21 @@ def test_what_cannot_be_written_is_counted() -> None:
             recorder.record(Subject("v1", "Pod", "shop", name, "u"), "stale", "words")
 
     assert {"failed": 2} == recorded(Api(403), use)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "x" * 70_000, "..", ""])
+def test_an_owner_of_any_name_stops_nothing(name: str) -> None:
+    """Owners are named before anybody has checked them; the next Event is written."""
+    api = Api()
+    owner = OWNER | {"apiVersion": "v1", "kind": "ServiceAccount", "name": name, "uid": ""}
+    bad, good = warned(owners=[owner]), warned(owners=[OWNER])
+
+    def use(recorder: EventRecorder) -> None:
+        recorder.record_warnings(bad)
+        recorder.record_warnings(good)
+
+    counts = recorded(api, use)
+    assert (2, "web-1") == (sum(counts.values()), api.events[-1]["involvedObject"]["name"])
 
 
 def test_memory_is_bounded() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from azwi.admission.settings import Settings
 from azwi.cluster.serviceaccounts import AccountRecord
 from azwi.errors import ClusterError
 from azwi.webhook.limiter import Limiter
-from azwi.webhook.live import BURST, RATE, LiveAccounts
+from azwi.webhook.live import BURST, PATIENCE, RATE, LiveAccounts
 from azwi.webhook.mutation import answer_review
 
 if TYPE_CHECKING:
@@ -197,6 +198,88 @@ def test_too_many_questions_wait_or_are_left() -> None:
     clock = [0.0]
     run(server, use, lambda: clock[0])
     assert BURST + 1 == server.asked
+
+
+def test_an_older_answer_does_not_undo_what_the_watch_told_meanwhile() -> None:
+    """The account got its client id, or was deleted, while the answer was on its way."""
+    server = Server(record("orders", 10), seconds=0.05)
+
+    async def use(accounts: LiveAccounts) -> None:
+        for tell, known in ((accounts.put, True), (accounts.remove, False)):
+            accounts.replace([record("orders", 9)])
+            task = asyncio.create_task(accounts.look("shop", "orders"))
+            await asyncio.sleep(0.01)
+            tell(record("orders", 12, CLIENT))
+            assert await task == ""
+            found = accounts.find("shop", "orders")
+            assert known == (found is not None)
+            assert found is None or CLIENT == found.client_id
+            accounts.put(record("orders", 13, CLIENT))
+
+    run(server, use)
+
+
+def test_a_list_that_comes_while_an_account_is_read_has_it_read_again() -> None:
+    """Which of the two is older cannot be told; the second answer counts."""
+    server = Server(record("orders", 10), seconds=0.05)
+
+    async def use(accounts: LiveAccounts) -> None:
+        task = asyncio.create_task(accounts.look("shop", "orders"))
+        await asyncio.sleep(0.01)
+        accounts.replace([])
+        server.answer = None
+        assert await task == ""
+        assert accounts.find("shop", "orders") is None
+
+    run(server, use)
+    assert 2 == server.asked
+
+
+@pytest.mark.parametrize("list_comes", [True, False])
+def test_what_waits_for_its_turn_is_content_with_the_watch(list_comes: bool) -> None:  # noqa: FBT001
+    """Two hundred accounts and their Pods in the same moment: the watch is a little later, and nobody is refused."""
+    server = Server(None)
+
+    async def use(accounts: LiveAccounts) -> None:
+        server.answer = None
+        names = [f"n{number}" for number in range(200)]
+        looks = [asyncio.create_task(accounts.look("shop", name)) for name in names]
+        await asyncio.sleep(0.01)
+        records = [record(name, 1, CLIENT) for name in names]
+        if list_comes:
+            accounts.replace(records)
+        else:
+            for one in records:
+                accounts.put(one)
+        assert {""} == set(await asyncio.gather(*looks))
+        assert all(accounts.find("shop", name) for name in names)
+        assert accounts.reads["watched"] >= 200 - BURST - RATE * PATIENCE
+
+    run(server, use)
+    assert server.asked <= BURST + RATE * PATIENCE
+
+
+def test_too_many_misses_are_refused_for_what_they_are_and_leave_nothing() -> None:
+    """Nobody is told that the server was silent which was never asked; the next miss finds no queue of the dead."""
+    server = Server(None)
+
+    async def use(accounts: LiveAccounts) -> None:
+        told = await asyncio.gather(*(accounts.look("shop", f"n{number}") for number in range(100)))
+        assert server.asked < 30
+        assert {"", "more than 10 service accounts a second are asked for"} == set(told)
+        assert 100 - server.asked == accounts.reads["limited"]
+        await asyncio.sleep(0.5)
+        assert await accounts.look("shop", "late") == ""
+
+    run(server, use, time.monotonic)
+
+
+@pytest.mark.parametrize("name", ["x/../y", "a\nb", "", "x" * 300, "Upper", "-x"])
+def test_a_name_that_no_account_can_have_is_not_asked_for(name: str) -> None:
+    """The API server would say the same, or worse."""
+    accounts = LiveAccounts(lambda: 0.0, Server().read)
+    assert not accounts.is_doubtful("shop", name)
+    assert not accounts.is_doubtful(name, "orders")
 
 
 def test_the_limiter_lets_ten_a_second_through() -> None:

@@ -120,9 +120,11 @@ def test_the_file_is_followed(tmp_path: Path) -> None:
     path.write_text("rules: []")
     followed.refresh()
     assert IdentityPolicy(()) == followed.policy
-    path.write_text("rules: [}")
-    followed.refresh()
-    assert IdentityPolicy(()) == followed.policy
+    for broken in ("rules: [}", "rules: !!bool maybe", "rules: !!timestamp x", "? [a]\n: b", "&a [*a]"):
+        path.write_text(broken)
+        followed.refresh()
+        assert IdentityPolicy(()) == followed.policy
+    path.write_text("rules: !!bool maybe")
     with pytest.raises(ConfigurationError, match="is no YAML"):
         PolicyFile(path)
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):

@@ -61,6 +61,46 @@ def test_a_defect_refuses_the_review_and_says_so(body: bytes, code: int, caplog:
     assert ("this is a defect" in caplog.text) == (code == 500)
 
 
+@pytest.mark.parametrize("kind", [b'"\xff"', b"[" * 5000 + b"]" * 5000])
+def test_a_kind_that_cannot_be_read_is_refused(kind: bytes) -> None:
+    """Bytes that are no text, nesting without an end: an answer like any other."""
+    app = AdmissionApp(Broken(), Settings("t", "https://x/"), Metrics())
+    status, answered = asyncio.run(ask(app, b'{"request": {"uid": "u1", "object": {"kind": ' + kind + b"}}}"))
+    response = json.loads(answered)["response"]
+    assert (200, False, 400) == (status, response["allowed"], response["status"]["code"])
+
+
+class Doubtful:
+    """An API server whose look fails as a defect would."""
+
+    def is_doubtful(self, namespace: str, name: str) -> bool:
+        """Always."""
+        return bool(namespace + name)
+
+    async def look(self, namespace: str, name: str) -> str:
+        """Never."""
+        raise ZeroDivisionError(namespace + name)
+
+
+class Nobody:
+    """No accounts."""
+
+    def find(self, _: str, __: str) -> ServiceAccount | None:
+        """None."""
+        return None
+
+
+def test_a_look_that_fails_refuses_the_review_and_names_it(caplog: pytest.LogCaptureFixture) -> None:
+    """As any other defect: in an answer, with a line that has the review's uid."""
+    app = AdmissionApp(Nobody(), Settings("t", "https://x/"), Metrics(), Doubtful())
+    pod = {"metadata": {"name": "x"}, "spec": {"serviceAccountName": "orders", "containers": [{"name": "app"}]}}
+    body = json.dumps({"request": {"uid": "u1", "namespace": "shop", "object": pod}}).encode()
+    status, answered = asyncio.run(ask(app, body))
+    response = json.loads(answered)["response"]
+    assert (200, "u1", 500) == (status, response["uid"], response["status"]["code"])
+    assert {"uid": "u1"} in [getattr(line, "fields", None) for line in caplog.records]
+
+
 def test_readiness_is_what_it_is_told() -> None:
     """D 22: not ready before the start and after SIGTERM; alive all the time."""
     status = StatusApp(Metrics())

@@ -116,7 +116,7 @@ def _explain(body: bytes, problem: Exception) -> tuple[Envelope, Refusal]:
     envelope = Envelope(review.api_version, review.kind, request.uid or "")
     try:
         meta = _decode_type(request.object)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         meta = _TypeMeta()
     other = _refuse_other_kind(meta.api_version, meta.kind)
     if other is not None:

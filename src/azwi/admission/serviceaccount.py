@@ -7,7 +7,7 @@ from collections.abc import Mapping  # noqa: TC003  # the annotations of a froze
 from dataclasses import dataclass
 from typing import Final
 
-from azwi.admission.values import is_guid, parse_config_map_name
+from azwi.admission.values import is_guid, is_object_name
 from azwi.admission.verdict import AdmissionWarning, warn
 from azwi.contract import (
     CLIENT_ID_ANNOTATION,
@@ -69,7 +69,7 @@ def parse_client_id_from(text: str) -> ConfigMapKey | None:
     """The ConfigMap key of `configmap/<name>/<key>`, or None (D 15)."""
     kind, _, rest = text.partition("/")
     name, _, key = rest.partition("/")
-    if kind.lower() != "configmap" or parse_config_map_name(name) is None or not _CONFIG_MAP_KEY.fullmatch(key):
+    if kind.lower() != "configmap" or not is_object_name(name) or not _CONFIG_MAP_KEY.fullmatch(key):
         return None
     return ConfigMapKey(name, key)
 

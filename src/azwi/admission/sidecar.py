@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from azwi.admission.lifetime import DEFAULT_GRACE_PERIOD
 from azwi.admission.pod import Pod, PodSpec, is_native_sidecar, is_ours, is_windows
-from azwi.admission.values import BOOLEANS, parse_boolean, parse_config_map_name, parse_integer, parse_quantity
+from azwi.admission.values import BOOLEANS, is_object_name, parse_boolean, parse_integer, parse_quantity
 from azwi.admission.verdict import AdmissionWarning, Refusal, refuse_annotation, warn
 from azwi.contract import (
     DEFAULT_PROXY_PORT,
@@ -95,7 +95,7 @@ def read_proxy_request(pod: Pod, spec: PodSpec, settings: ProxySettings) -> Prox
     if isinstance(may_quit, Refusal):
         return may_quit
     identity_map = annotations.get(IDENTITY_MAP_ANNOTATION, "")
-    if identity_map and parse_config_map_name(identity_map) is None:
+    if identity_map and not is_object_name(identity_map):
         return refuse_annotation("identity-map", IDENTITY_MAP_ANNOTATION, identity_map, "the name of a ConfigMap")
     grace = spec.termination_grace_period_seconds
     drain = max(0, (DEFAULT_GRACE_PERIOD if grace is None else grace) - DRAIN_MARGIN)

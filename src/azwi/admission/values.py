@@ -27,9 +27,14 @@ _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 
 # Kubernetes: a DNS-1123 subdomain, as far as its parts need not be told apart.
-_CONFIG_MAP_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}", re.ASCII)
+
+
+def is_object_name(text: str) -> bool:
+    """Whether most objects of Kubernetes may have that name, service accounts and namespaces among them."""
+    return _OBJECT_NAME.fullmatch(text) is not None
 
 
 def parse_integer(text: str) -> int | None:
@@ -45,11 +50,6 @@ def parse_boolean(text: str) -> bool | None:
     if lower in _TRUE:
         return True
     return False if lower in _FALSE else None
-
-
-def parse_config_map_name(text: str) -> str | None:
-    """The name of a ConfigMap, or None."""
-    return text if _CONFIG_MAP_NAME.fullmatch(text) else None
 
 
 def parse_quantity(text: str) -> Decimal | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import httpx2
 import msgspec
@@ -19,6 +20,7 @@ FIELD_MANAGER: Final = "azwi-webhook"  # who owns the fields that we write, in m
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
+_BAD_REQUEST: Final = 400
 
 
 JsonObject = dict[str, Any]
@@ -67,6 +69,8 @@ async def request(
                 return answer.content
             retry_after = answer.headers.get("retry-after")
             problem = refused(answer)
+        except httpx2.InvalidURL as failed:
+            raise ClusterError(f"no request can be made of that: {failed}", status=_BAD_REQUEST) from failed
         except httpx2.HTTPError as failed:
             problem = ClusterError(f"the API server cannot be asked: {describe(failed)}")
             problem.__cause__ = failed
@@ -74,6 +78,17 @@ async def request(
             raise problem
         await asyncio.sleep(delay_after(failures, random.random(), retry_after))  # noqa: S311  # spread, no secret
     raise AssertionError
+
+
+def segment(name: str) -> str:
+    """A name as one segment of a path, whatever it holds: Pods name objects before anybody has checked the names.
+
+    Raises:
+        ClusterError: No object can have that name.
+    """
+    if name in {"", ".", ".."}:
+        raise ClusterError(f"no object is named {name!r}", status=_BAD_REQUEST)
+    return quote(name, safe="")
 
 
 async def read_object(client: httpx2.AsyncClient, path: str, *, tries: int = TRIES) -> JsonObject:

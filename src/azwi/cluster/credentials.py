@@ -52,7 +52,7 @@ class ExecPlugin(httpx2.Auth):
         self._cluster = cluster
         self._token = ""
         self._until = 0.0
-        self._lock = asyncio.Lock()
+        self._asking: asyncio.Task[None] | None = None
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         """Send with the token; once more with a fresh one where it is refused."""
@@ -64,12 +64,22 @@ class ExecPlugin(httpx2.Auth):
             yield request
 
     async def _obtain(self, refused: str = "") -> str:
-        async with self._lock:
-            if not self._token or self._token == refused or time.time() >= self._until:
-                status = read_credential(await self._run(), self._plugin)
-                self._token = status.token
-                self._until = _end_of(status)
-            return self._token
+        """The token; whoever needs a new one shares one run of the plugin, which goes on if they give up."""
+        if not self._token or self._token == refused or time.time() >= self._until:
+            if self._asking is None:
+                self._asking = asyncio.create_task(self._renew())
+                self._asking.add_done_callback(self._asked)
+            await asyncio.shield(self._asking)
+        return self._token
+
+    async def _renew(self) -> None:
+        status = read_credential(await self._run(), self._plugin)
+        self._token, self._until = status.token, _end_of(status, self._plugin)
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        self._asking = None
+        if not task.cancelled():
+            task.exception()  # told to those who wait, and nobody may be left
 
     async def _run(self) -> bytes:
         """What the plugin prints.
@@ -96,9 +106,11 @@ class ExecPlugin(httpx2.Auth):
         try:
             out, err = await asyncio.wait_for(process.communicate(), _DEADLINE)
         except TimeoutError as problem:
-            process.kill()
-            await process.wait()
             raise ClusterError(f"exec plugin {plugin.command} gave no answer within {_DEADLINE:.0f} s") from problem
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         if process.returncode:
             words = " ".join(err.decode(errors="replace").split())[-500:]
             raise ClusterError(f"exec plugin {plugin.command} ended with {process.returncode}: {words}")
@@ -141,8 +153,17 @@ def read_credential(printed: bytes, plugin: UserExec) -> _Status:
     return credential.status
 
 
-def _end_of(status: _Status) -> float:
-    """When to ask again, in seconds since 1970; never for a credential without an end."""
+def _end_of(status: _Status, plugin: UserExec) -> float:
+    """When to ask again, in seconds since 1970; never for a credential without an end.
+
+    Raises:
+        ClusterError: Its end is no time.
+    """
     if status.expiration_timestamp is None:
         return float("inf")
-    return datetime.fromisoformat(status.expiration_timestamp).timestamp() - _EARLY
+    try:
+        return datetime.fromisoformat(status.expiration_timestamp).timestamp() - _EARLY
+    except (ValueError, OverflowError) as problem:
+        raise ClusterError(
+            f"exec plugin {plugin.command} gave a token whose expirationTimestamp is no time"
+        ) from problem

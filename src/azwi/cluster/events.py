@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from azwi.cluster.api import FIELD_MANAGER, JsonObject, request
+from azwi.cluster.api import FIELD_MANAGER, JsonObject, request, segment
 
 if TYPE_CHECKING:
     import httpx2
@@ -72,4 +72,4 @@ async def write_event(client: httpx2.AsyncClient, event: JsonObject) -> None:
     Raises:
         ClusterError: It could not be written.
     """
-    await request(client, "POST", f"/api/v1/namespaces/{event['metadata']['namespace']}/events", event)
+    await request(client, "POST", f"/api/v1/namespaces/{segment(event['metadata']['namespace'])}/events", event)

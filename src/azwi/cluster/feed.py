@@ -28,6 +28,7 @@ SILENCE: Final = 150.0  # seconds without a word after which a watch is begun an
 _PAUSE: Final = 0.5  # seconds, after a watch that ended without a word
 _MAX_LINE: Final = 4 << 20  # bytes; an object is at most 1.5 MiB in etcd
 _GONE: Final = 410
+_USUAL: Final = (httpx2.HTTPError, ClusterError, msgspec.MsgspecError)  # what needs no traceback
 
 log = logger("cluster")
 
@@ -145,12 +146,14 @@ class Feed(Generic[T]):
                 # The connection may be dead; if it is not, the next one goes on from here.
                 self.restarts += 1
                 log.info("the watch was silent", extra={"fields": {"what": self._watched.what, "seconds": SILENCE}})
-            except (httpx2.HTTPError, ClusterError, msgspec.MsgspecError) as problem:
+            except Exception as problem:  # whatever a server sends: what is known goes on being served
                 self.restarts += 1
                 failures += 1
                 self.connected.clear()
                 fields = {"what": self._watched.what, "problem": describe(problem)}
-                log.warning("objects are not followed", extra={"fields": fields})
+                log.warning(
+                    "objects are not followed", extra={"fields": fields}, exc_info=not isinstance(problem, _USUAL)
+                )
                 await self._wait(failures)
 
     async def _wait(self, failures: int) -> None:

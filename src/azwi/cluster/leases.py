@@ -130,8 +130,9 @@ class Election:
                 spec = self._seen.get("spec") or {}
                 if spec.get("holderIdentity") != self._identity and not is_free(spec, _now() - self._seen_at):
                     return False
+                asked = _now()  # others count from when they see it, which is later
                 await self._write(render_spec(spec, self._identity, time.time()))
-                self._renewed_at = _now()
+                self._renewed_at = asked
                 self._trouble.forget()
         except (ClusterError, TimeoutError) as problem:
             if isinstance(problem, ClusterError) and problem.status == _CONFLICT:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from azwi.cluster.api import read_object, request
+from azwi.cluster.api import read_object, request, segment
 from azwi.cluster.feed import Feed, Watched
 from azwi.errors import ClusterError
 
@@ -57,7 +57,7 @@ async def read_account(client: httpx2.AsyncClient, namespace: str, name: str) ->
     Raises:
         ClusterError: The server cannot say, in its own words, or not within a second.
     """
-    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}"
+    path = f"/api/v1/namespaces/{segment(namespace)}/serviceaccounts/{segment(name)}"
     try:
         async with asyncio.timeout(READ_SECONDS):
             return _record(await request(client, "GET", path, accept=_METADATA, tries=1))

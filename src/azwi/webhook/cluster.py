@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from azwi.admission.settings import NativeSidecar
 from azwi.cluster.connection import connect, find_source, load_config
 from azwi.cluster.leases import Election
+from azwi.cluster.retries import delay_after, passes_by_itself
 from azwi.cluster.serviceaccounts import follow_accounts, read_account, read_git_version
 from azwi.errors import ClusterError
 from azwi.log import logger
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from azwi.webhook.settings import WebhookSettings
 
 VERSION_SECONDS: Final = 3600.0  # between two questions for the API server's version (D 12)
-_RETRY: Final = 2.0  # seconds
 _POLL: Final = 1.0  # seconds
 _READY_POLL: Final = 0.05  # seconds
 _PATIENCE: Final = 10.0  # seconds until a wait is worth a line
@@ -58,6 +60,7 @@ class Cluster:
         self._client = client
         self.accounts = LiveAccounts(time.monotonic, lambda namespace, name: read_account(client, namespace, name))
         self._feed = follow_accounts(client, self.accounts)
+        self._asks_version = settings.native_sidecar is NativeSidecar.AUTO
         self._version_known = asyncio.Event()
         self.certificates = _own_certificates(client, settings)
         self.events = EventRecorder(client, settings.replica) if settings.events else None
@@ -100,7 +103,9 @@ class Cluster:
                     log.warning("webhook is not ready yet", extra={"fields": fields})
             ready()
 
-        tasks = [self._feed.run, lambda: self._follow_version(use_version), tell_when_ready]
+        tasks = [self._feed.run, tell_when_ready]
+        if self._asks_version:
+            tasks.append(lambda: self._follow_version(use_version))
         if self.certificates is not None:
             tasks += self.certificates.tasks()
         if self.events is not None:
@@ -113,7 +118,7 @@ class Cluster:
         """What is not there yet, in words; empty where all is known."""
         if not self._feed.synced.is_set():
             return "the list of service accounts"
-        if not self._version_known.is_set():
+        if self._asks_version and not self._version_known.is_set():
             return "the API server's version"
         return self.certificates.missing() if self.certificates is not None else ""
 
@@ -128,14 +133,19 @@ class Cluster:
 
     async def _follow_version(self, use_version: Callable[[str], None]) -> None:
         """Ask for the version, then again hourly and whenever the watch had to begin again."""
+        failures = 0
         while True:
             restarts = self._feed.restarts
             try:
                 use_version(await read_git_version(self._client))
             except ClusterError as problem:
                 log.warning("the API server's version is not known", extra={"fields": {"problem": str(problem)}})
-                await asyncio.sleep(_RETRY)
-                continue
+                if passes_by_itself(problem.status):
+                    failures += 1
+                    await asyncio.sleep(delay_after(failures, random.random()))  # noqa: S311  # spread, no secret
+                    continue
+                use_version("")
+            failures = 0
             self._version_known.set()
             asked = time.monotonic()
             while time.monotonic() - asked < VERSION_SECONDS and self._feed.restarts == restarts:  # noqa: ASYNC110

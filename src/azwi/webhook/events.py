@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from azwi.cluster.api import read_object
+from azwi.cluster.api import read_object, segment
 from azwi.cluster.events import Subject, render_event, write_event
 from azwi.errors import ClusterError
 from azwi.log import logger
@@ -90,6 +90,9 @@ class EventRecorder:
             except ClusterError as problem:
                 self._count(FAILED)
                 log.debug("Event not written", extra={"fields": {"reason": reason, "problem": str(problem)}})
+            except Exception:
+                self._count(FAILED)
+                log.exception("Event not written, this is a defect")
             else:
                 self._count(WRITTEN)
 
@@ -97,7 +100,7 @@ class EventRecorder:
         """The subject with its uid, by which `kubectl describe` finds Events; only service accounts come without."""
         if subject.uid or subject.kind != "ServiceAccount":
             return subject
-        path = f"/api/v1/namespaces/{subject.namespace}/serviceaccounts/{subject.name}"
+        path = f"/api/v1/namespaces/{segment(subject.namespace)}/serviceaccounts/{segment(subject.name)}"
         metadata = (await read_object(self._client, path)).get("metadata") or {}
         return Subject(subject.api_version, subject.kind, subject.namespace, subject.name, str(metadata.get("uid", "")))
 

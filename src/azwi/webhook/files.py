@@ -41,6 +41,8 @@ class FollowedFiles:
         except AzwiError as problem:
             fields = {"what": self._what, "error": str(problem)}
             log.error("files cannot be read again, what was read stays", extra={"fields": fields})  # noqa: TRY400
+        except Exception:
+            log.exception("files cannot be read again, what was read stays; this is a defect")
         else:
             log.info("files read again", extra={"fields": {"what": self._what}})
 

@@ -27,3 +27,12 @@ class Limiter:
             self._tokens -= 1
             return 0.0
         return (1 - self._tokens) / self._rate
+
+    def reserve(self, within: float) -> float | None:
+        """Take a token that will be there; gives the seconds until then, or None, and takes none, if they are more."""
+        wait = self.take()
+        if wait > within:
+            return None
+        if wait:
+            self._tokens -= 1
+        return wait

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from azwi.admission.serviceaccount import read_service_account
+from azwi.admission.values import is_object_name
 from azwi.errors import ClusterError
 from azwi.webhook.limiter import Limiter
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 RATE: Final = 10.0  # live reads a second, on average (D 19)
 BURST: Final = 20
 DEADLINE: Final = 1.0  # seconds that a review waits for a live read
+PATIENCE: Final = 0.7  # seconds of them that it waits for its turn, or for the watch to be faster
+_AGAIN: Final = -1  # instead of a version: a list came, and does not say whether what is being read is older
 
 _PLAIN: Final = read_service_account({})  # shared by all accounts that say nothing
 
@@ -42,6 +45,9 @@ class LiveAccounts:
         # What live reads have seen, until the watch has seen it too: an older event must not undo it.
         self._ahead: dict[AccountKey, int] = {}
         self._reading: dict[AccountKey, asyncio.Task[str]] = {}
+        # What the feed said of accounts that are being read meanwhile: an older answer must not undo it.
+        self._told: dict[AccountKey, int] = {}
+        self._awaited: dict[AccountKey, asyncio.Event] = {}
         self.reads: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -62,24 +68,32 @@ class LiveAccounts:
         self._confirmed.clear()
         self._ahead.clear()
         self._accounts = {(record.namespace, record.name): _identity(record) for record in found}
+        self._told = dict.fromkeys(self._reading, _AGAIN)
+        for key in self._awaited.keys() & self._accounts.keys():
+            self._awaited[key].set()
 
     def put(self, found: AccountRecord) -> None:
         """One that is new or has changed; ignored where a live read has seen a later state."""
-        key = (found.namespace, found.name)
-        if _number(found.resource_version) < self._ahead.get(key, 0):
-            return
-        self._ahead.pop(key, None)
-        self._confirmed.discard(key)
-        self._accounts[key] = _identity(found)
+        if self._is_news(key := (found.namespace, found.name), found):
+            self._accounts[key] = _identity(found)
+            if key in self._awaited:
+                self._awaited[key].set()
 
     def remove(self, found: AccountRecord) -> None:
         """One that is gone; ignored where a live read has seen it made anew."""
-        key = (found.namespace, found.name)
-        if _number(found.resource_version) < self._ahead.get(key, 0):
-            return
+        if self._is_news(key := (found.namespace, found.name), found):
+            self._accounts.pop(key, None)
+
+    def _is_news(self, key: AccountKey, found: AccountRecord) -> bool:
+        """Whether no live read has seen a later state; what was known about reads is forgotten then."""
+        version = _number(found.resource_version)
+        if version < self._ahead.get(key, 0):
+            return False
         self._ahead.pop(key, None)
         self._confirmed.discard(key)
-        self._accounts.pop(key, None)
+        if key in self._reading:
+            self._told[key] = version
+        return True
 
     # --- Live reads -------------------------------------------------------------------------------------
 
@@ -88,14 +102,14 @@ class LiveAccounts:
         key = (namespace, name)
         account = self._accounts.get(key)
         if account is None:
-            return True
+            return is_object_name(namespace) and is_object_name(name)  # others cannot exist
         return not account.client_id and account.client_id_from is None and key not in self._confirmed
 
     async def look(self, namespace: str, name: str) -> str:
         """Ask the API server about a doubtful account, for at most a second.
 
         Concurrent callers share one question. A question about an account that is known is not asked where there have
-        been too many; one about an account that is not waits for its turn.
+        been too many; one about an account that is not waits for its turn, or for the watch to tell of it.
 
         Gives:
             Nothing where the account is known now, or is known not to exist; else why that could not be found out.
@@ -105,21 +119,27 @@ class LiveAccounts:
         if task is None:
             task = asyncio.create_task(self._read(key, patient=key not in self._accounts))
             self._reading[key] = task
-            task.add_done_callback(lambda _: self._reading.pop(key, None))
+            task.add_done_callback(lambda _: self._end_read(key))
         try:
             return await asyncio.wait_for(asyncio.shield(task), DEADLINE)
         except TimeoutError:
             self._count("timeout")
             return f"the API server gave no answer within {DEADLINE:g} s"
 
+    def _end_read(self, key: AccountKey) -> None:
+        del self._reading[key]
+        self._told.pop(key, None)
+
     async def _read(self, key: AccountKey, *, patient: bool) -> str:
-        while wait := self._limiter.take():
-            if not patient or wait > DEADLINE:
-                self._count("limited")
-                return f"more than {RATE:g} service accounts a second are asked for"
-            await asyncio.sleep(wait)
+        wait = self._limiter.reserve(PATIENCE if patient else 0.0)
+        if patient and wait != 0.0 and await self._arrives(key, PATIENCE if wait is None else wait):
+            self._count("watched")
+            return ""
+        if wait is None:
+            self._count("limited")
+            return f"more than {RATE:g} service accounts a second are asked for"
         try:
-            record = await self._read_one(*key)
+            record = await self._read_unless_told(key)
         except ClusterError as problem:
             self._count("error")
             return str(problem)
@@ -127,11 +147,34 @@ class LiveAccounts:
             self._count("absent")
             return ""
         self._count("found")
-        self.put(record)
-        self._ahead[key] = _number(record.resource_version)
-        if not self._accounts[key].client_id:
-            self._confirmed.add(key)
+        version = _number(record.resource_version)
+        if version >= self._told.get(key, 0):
+            self.put(record)
+            self._ahead[key] = version
+            if not self._accounts[key].client_id:
+                self._confirmed.add(key)
         return ""
+
+    async def _read_unless_told(self, key: AccountKey) -> AccountRecord | None:
+        """The account as the API server has it; read again where all were listed meanwhile."""
+        while True:
+            self._told.pop(key, None)
+            record = await self._read_one(*key)
+            if record is not None and (record.namespace, record.name) != key:
+                raise ClusterError("the API server answered for another service account")
+            if self._told.get(key) != _AGAIN:
+                return record
+
+    async def _arrives(self, key: AccountKey, seconds: float) -> bool:
+        """Whether the watch tells of an account within seconds."""
+        event = self._awaited.setdefault(key, asyncio.Event())
+        try:
+            await asyncio.wait_for(event.wait(), seconds)
+        except TimeoutError:
+            return False
+        finally:
+            self._awaited.pop(key, None)
+        return True
 
     def _count(self, result: str) -> None:
         self.reads[result] = self.reads.get(result, 0) + 1

@@ -80,7 +80,7 @@ class Metrics:
         )
         self._reads = self._counter(
             "azwi_service_account_reads",
-            "Service accounts asked for one by one, by result: found, absent, error, timeout, limited",
+            "Service accounts asked for one by one, by result: found, watched, absent, error, timeout, limited",
             "result",
         )
         self._expiry = self._gauge(

@@ -38,7 +38,7 @@ class PolicyFile:
             document = yaml.safe_load(text)
         except OSError as problem:
             raise ConfigurationError(f"--identity-policy {self._path} cannot be read: {problem.strerror}") from problem
-        except (yaml.YAMLError, ValueError, RecursionError) as problem:
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as problem:
             words = " ".join(str(problem).split())
             raise ConfigurationError(f"--identity-policy {self._path} is no YAML: {words}") from problem
         self.policy = parse_policy(document, str(self._path))

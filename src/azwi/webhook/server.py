@@ -101,7 +101,7 @@ class AdmissionApp:
             return
         path = scope["path"]
         if path not in _PATHS:
-            await respond(send, _NOT_FOUND, b"404 page not found\n", _TEXT)
+            await respond(send, _NOT_FOUND, b"404 page not found\n", _TEXT, _CLOSE)
         elif scope["method"] != "POST":
             await respond(send, _METHOD_NOT_ALLOWED, b"405 use POST\n", _TEXT, (b"allow", b"POST"), _CLOSE)
         else:
@@ -120,32 +120,36 @@ class AdmissionApp:
             await self._refuse(send, Refusal("too-large", message, _TOO_LARGE))
             return
         started = perf_counter()
-        answer = self._answer(body, annotated_only=annotated_only)
-        if self._look is not None and answer.account[1] and self._look.is_doubtful(*answer.account):
-            trouble = await self._look.look(*answer.account)
-            if not answer.known:
-                self._metrics.count_miss()
-            answer = self._answer(body, trouble, annotated_only=annotated_only)
+        answer = await self._answer(body, annotated_only=annotated_only)
         if answer.warnings and self._tell is not None:
             self._tell.record_warnings(answer)
         self._metrics.observe(answer, perf_counter() - started)
         _log(answer)
         await respond(send, _OK, answer.body, *((_JSON, _CLOSE) if self.closing else (_JSON,)))
 
-    def _answer(self, body: bytes, trouble: str = "", *, annotated_only: bool) -> Answer:
+    async def _answer(self, body: bytes, *, annotated_only: bool) -> Answer:
         """The answer, also where we are wrong: a defect refuses one Pod and says so, and the next one is served."""
         try:
-            return answer_review(
-                body,
-                self._accounts,
-                self.settings,
-                trouble,
-                policy=self._policy.policy if self._policy is not None else None,
-                annotated_only=annotated_only,
-            )
+            answer = self._judge(body, annotated_only=annotated_only)
+            if self._look is not None and answer.account[1] and self._look.is_doubtful(*answer.account):
+                trouble = await self._look.look(*answer.account)
+                if not answer.known:
+                    self._metrics.count_miss()
+                answer = self._judge(body, trouble, annotated_only=annotated_only)
         except Exception:
-            log.exception("review failed, this is a defect")
-            return answer_defect(body)
+            answer = answer_defect(body)
+            log.exception("review failed, this is a defect", extra={"fields": {"uid": answer.envelope.uid}})
+        return answer
+
+    def _judge(self, body: bytes, trouble: str = "", *, annotated_only: bool) -> Answer:
+        return answer_review(
+            body,
+            self._accounts,
+            self.settings,
+            trouble,
+            policy=self._policy.policy if self._policy is not None else None,
+            annotated_only=annotated_only,
+        )
 
     async def _refuse(self, send: Send, refusal: Refusal) -> None:
         """Answer a request that is no review; the rest of its body is not read, so the connection ends."""
@@ -170,11 +174,11 @@ class StatusApp:
         """Serve /healthz and /readyz."""
         path = scope.get("path")
         if path == "/healthz" or (path == "/readyz" and self.ready):
-            await respond(send, _OK, b"ok", _TEXT)
+            await respond(send, _OK, b"ok", _TEXT, _CLOSE)
         elif path == "/readyz":
-            await respond(send, _UNAVAILABLE, b"not ready", _TEXT)
+            await respond(send, _UNAVAILABLE, b"not ready", _TEXT, _CLOSE)
         else:
-            await respond(send, _NOT_FOUND, b"404 page not found\n", _TEXT)
+            await respond(send, _NOT_FOUND, b"404 page not found\n", _TEXT, _CLOSE)
 
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's signature
         """Serve /metrics."""

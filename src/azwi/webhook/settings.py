@@ -5,6 +5,7 @@ Source: R 3 (flags), R 4 (configuration keys), D 3, 7, 9, 11, 12.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from azwi import contract
 from azwi.admission.settings import InitPrivilege, LegacyTokenPath, NativeSidecar, ProxySettings, Resources, Settings
 from azwi.admission.sidecar import MAX_PORT, QUANTITIES, exceeds
-from azwi.admission.values import parse_integer, parse_quantity
+from azwi.admission.values import is_object_name, parse_integer, parse_quantity
 from azwi.entra.clouds import STACK_CLOUD, find_cloud, parse_authority_host, parse_stack_cloud
 from azwi.errors import AzwiError, ConfigurationError, FlagError, sentence
 from azwi.flags import Flag, parse_flags
@@ -27,8 +28,8 @@ PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")  # Kubernetes' own
 PROGRAM: Final = "azwi-webhook"
 
 _T = TypeVar("_T")
-_OBJECT_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
-_HOST: Final = re.compile(r"[a-z0-9.:*-]{1,253}", re.ASCII)
+_PART: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_HOST: Final = re.compile(rf"(?=.{{1,253}}$)(\*\.)?{_PART}(\.{_PART})*", re.ASCII)
 _DEFAULTS: Final = ProxySettings()
 _MAX_UID: Final = 2**31 - 1  # Kubernetes' own limit of runAsUser
 _RESOURCE_NAMES: Final = ("cpu-request", "cpu-limit", "memory-request", "memory-limit")
@@ -135,6 +136,14 @@ class WebhookSettings:
     shutdown_delay: int
     native_sidecar: NativeSidecar
     admission: Settings
+
+
+def _canonical_host(host: str) -> str:
+    """A host name, or an address as certificates show it; empty for neither."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host if _HOST.fullmatch(host) else ""
 
 
 def read_settings(
@@ -266,15 +275,15 @@ class _Flags:
     def name(self, name: str) -> str:
         """A name of a Kubernetes object."""
         value = self._values[name]
-        if not _OBJECT_NAME.fullmatch(value):
+        if not is_object_name(value):
             self._wrong(name, "a name of a Kubernetes object: lower-case letters, digits, - and .")
         return value
 
     def own_names(self, namespace: str) -> OwnNames | None:
         """Where certificates of our own are kept, None where there are none."""
         names = (self.name("secret-name"), self.name("webhook-config-name"), self.name("service-name"))
-        more = [host for host in self._values["certificate-names"].split(",") if host]
-        if not all(_HOST.fullmatch(host) for host in more):
+        more = [_canonical_host(host) for host in self._values["certificate-names"].split(",") if host]
+        if not all(more):
             self._wrong("certificate-names", "host names and addresses, separated by commas")
         if self.on("disable-cert-rotation") or self._values["service-accounts"]:
             return None

@@ -6,13 +6,14 @@ saves a tenth of a review's CPU (docs/decisions/0008-answers-in-one-piece.md).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
     import asyncio
 
+REQUEST_SECONDS: Final = 32.0  # for a request to come whole; an API server gives a webhook 30 at most
 _HEAD: Final = b"HTTP/1.1 "  # what each response of uvicorn begins with
 
 
@@ -50,8 +51,33 @@ class _WholeAnswers:
 
 
 class WholeAnswersProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, over such a transport."""
+    """uvicorn's HTTP/1.1, over such a transport, and only for peers that send their requests in time."""
+
+    request_seconds: ClassVar[float] = REQUEST_SECONDS
+    _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to serve a connection."""
         super().connection_made(_WholeAnswers(transport, self.loop))  # type: ignore[arg-type]
+        self._patience = self.loop.call_later(self.request_seconds, transport.abort)
+
+    def on_message_begin(self) -> None:
+        """A request begins; the first one has begun with the connection."""
+        super().on_message_begin()
+        if self._patience is None:
+            self._patience = self.loop.call_later(self.request_seconds, self.transport.abort)
+
+    def on_message_complete(self) -> None:
+        """The request is there, whole."""
+        self._be_patient()
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is over."""
+        self._be_patient()
+        super().connection_lost(exc)
+
+    def _be_patient(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import ipaddress
 import ssl
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 NAMES = ("azure-wi-webhook-webhook-service.azure-workload-identity-system.svc", "192.0.2.1")
 NOW = float(int(time.time()))  # OpenSSL, which is asked what it trusts, looks at the machine's clock
 YEAR = 365 * DAY
+
+
+def of_an_unknown_curve() -> bytes:
+    """A certificate whose key is on a curve of another name, one that no library knows."""
+    der = x509.load_pem_x509_certificate(issue_authority(NOW).certificate).public_bytes(serialization.Encoding.DER)
+    p256 = bytes.fromhex("06082a8648ce3d030107")
+    assert 1 == der.count(p256)
+    body = base64.encodebytes(der.replace(p256, bytes.fromhex("06082a8648ce3d03017f"))).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n".encode()
+
+
+UNSUPPORTED = of_an_unknown_curve()
 
 
 class World:
@@ -220,6 +233,10 @@ def test_each_state_has_its_steps(what: str, secret: Callable[[], dict[str, byte
         ("a leaf with another key", lambda: own() | {"tls.key": own()["tls.key"]}),
         ("a leaf of another authority", lambda: own() | {k: v for k, v in own().items() if k.startswith("tls")}),
         ("an expired leaf", lambda: own(leaf_age=366 * DAY)),
+        ("a leaf of a clock that was ahead", lambda: own(leaf_age=-3 * DAY)),
+        ("certificates of a clock that was ahead", lambda: own(authority_age=-3 * DAY, leaf_age=-3 * DAY)),
+        ("a key of a kind that nobody supports", lambda: own() | {"tls.crt": UNSUPPORTED}),
+        ("an authority of a kind that nobody supports", lambda: own() | {"ca.crt": UNSUPPORTED}),
         ("an expired authority", lambda: own(authority_age=3651 * DAY, leaf_age=200 * DAY)),
         ("a leaf as authority", lambda: {**(made := own()), "ca.crt": made["tls.crt"], "ca.key": made["tls.key"]}),
         ("another key than a private one", lambda: own() | {"tls.key": own()["ca.crt"]}),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.utils import CryptographyDeprecationWarning
@@ -108,7 +108,7 @@ def read_facts(certificate: bytes) -> Facts | None:
             _is_authority(found),
             _names(found),
         )
-    except (ValueError, x509.DuplicateExtension):
+    except (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm):
         return None
 
 
@@ -118,7 +118,7 @@ def matches(pair: Pair) -> bool:
         certificate = _load(pair.certificate)
         key = serialization.load_pem_private_key(pair.key, None)
         return bool(key.public_key() == certificate.public_key())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         return False
 
 
@@ -127,7 +127,7 @@ def is_issued_by(leaf: bytes, authority: bytes) -> bool:
     try:
         issuer = _load(authority)
         _load(leaf).verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

@@ -28,6 +28,7 @@ _AUTHORITY: Final = "ca.crt"
 _CERTIFICATE: Final = "tls.crt"
 _KEY: Final = "tls.key"
 _RETRY: Final = 5.0  # seconds after a step that failed
+_PAUSE: Final = 1.0  # seconds after each step: somebody else may change the same things at once, each time
 _CONFLICT: Final = 409
 _CERT_MANAGER: Final = "cert-manager.io/"
 
@@ -140,6 +141,7 @@ class OwnCertificates:
                 wait = _RETRY
             else:
                 self._trouble.forget()
+            await asyncio.sleep(_PAUSE)
             try:
                 await asyncio.wait_for(self._wake.wait(), wait)
             except TimeoutError:

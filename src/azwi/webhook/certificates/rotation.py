@@ -151,7 +151,7 @@ def _works(authority: Pair, leaf: Pair, names: tuple[str, ...], now: float) -> b
         facts is not None
         and signer is not None
         and signer.authority
-        and min(facts.not_after, signer.not_after) > now
+        and max(facts.not_before, signer.not_before) <= now < min(facts.not_after, signer.not_after)
         and facts.names >= set(names)
         and is_issued_by(leaf.certificate, authority.certificate)
         and matches(leaf)
@@ -159,13 +159,13 @@ def _works(authority: Pair, leaf: Pair, names: tuple[str, ...], now: float) -> b
 
 
 def _is_due(authority: Pair, now: float) -> bool:
-    """Whether an authority is to be replaced: near its end, of another kind than ours, or without its key."""
+    """Whether an authority is to be replaced: near its end, of another kind than ours, without its key."""
     facts = read_facts(authority.certificate)
     return (
         facts is None
         or not facts.modern
         or not facts.authority
-        or facts.not_after - now < LOOK_AHEAD
+        or not facts.not_before <= now < facts.not_after - LOOK_AHEAD
         or not matches(authority)
     )
 
