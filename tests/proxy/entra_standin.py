@@ -62,8 +62,8 @@ class StandIn:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self._used: defaultdict[str, int] = defaultdict(int)
         self.ca_file = folder / "ca.crt"
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.sni_callback = lambda _socket, name, _context: self.server_names.append(name)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.sni_callback = lambda _socket, name, _context: self.server_names.append(name)
         self.ca_file.write_bytes(self.renew_certificate())
         self.port = 0
         self.come_back()
@@ -84,14 +84,14 @@ class StandIn:
         """Listen, where it did before."""
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._make_handler())
         self._server.daemon_threads = True
-        self._server.socket = self._context.wrap_socket(self._server.socket, server_side=True)
+        self._server.socket = self.context.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def renew_certificate(self) -> bytes:
         """A certificate of a new authority from now on; gives the authority."""
         authority = trustme.CA()
-        authority.issue_cert("127.0.0.1", "localhost", "token.example").configure_cert(self._context)
+        authority.issue_cert("127.0.0.1", "localhost", "token.example").configure_cert(self.context)
         pem: bytes = authority.cert_pem.bytes()
         return pem
 

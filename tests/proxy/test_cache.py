@@ -227,20 +227,49 @@ async def test_tokens_are_told_apart() -> None:
 
 
 @in_loop
-async def test_a_defect_reaches_its_callers_and_is_forgotten() -> None:
-    """What an exchange raises is raised to who waits for it; the next caller starts anew."""
+async def test_a_defect_is_an_unavailable_entra() -> None:
+    """What an exchange raises costs nobody a valid token, and is held like any other fault."""
     entra = Entra()
-    broken = [True]
+    broken: list[bool] = []
 
     def exchange(key: TokenKey, seconds: float) -> AccessToken | EntraFault:
         if broken:
-            raise RuntimeError(broken.pop())
+            raise RuntimeError(broken[0])
         return entra.exchange(key, seconds)
 
-    cache = TokenCache(exchange, Metrics())
-    outcomes = await asyncio.gather(cache.obtain(KEY), cache.obtain(KEY), return_exceptions=True)
-    assert all(isinstance(outcome, RuntimeError) for outcome in outcomes)
+    around = Surroundings(lambda: entra.now, lambda: entra.now, entra.sleep, lambda: 0.5)
+    cache = TokenCache(exchange, Metrics(), around)
+    token = await cache.obtain(KEY)
+    broken.append(True)
+    assert isinstance(token, AccessToken)
+    entra.now = token.expires_on - 100
+    assert token == await cache.obtain(KEY)
+    entra.now = token.expires_on + 10
+    outcomes = await asyncio.gather(cache.obtain(KEY), cache.obtain(KEY))
+    assert all(isinstance(outcome, EntraFault) and outcome.unavailable for outcome in outcomes)
+    broken.clear()
+    assert isinstance(await cache.obtain(KEY), EntraFault)
+    entra.now += 60
     assert isinstance(await cache.obtain(KEY), AccessToken)
+
+
+@in_loop
+async def test_a_clock_that_is_set_back_makes_no_token_younger() -> None:
+    """It was two hours ahead; an hour later the token of an hour is over, whatever the clock says."""
+    entra = Entra(life=3600)
+    ahead = [7200.0]
+    around = Surroundings(lambda: entra.now + ahead[0], lambda: entra.now, entra.sleep, lambda: 0.5)
+    cache = TokenCache(entra.exchange, Metrics(), around)
+    entra.now += 7200  # the token is made by the clock that is ahead
+    first = await cache.obtain(KEY)
+    entra.now -= 7200
+    entra.now += 7200
+    ahead[0] = 0.0
+    assert cache.find(KEY) == first
+    entra.now += 3700
+    assert cache.find(KEY) is None
+    assert isinstance(await cache.obtain(KEY), AccessToken)
+    assert 2 == len(entra.asked)
 
 
 # --- Trying again -------------------------------------------------------------------------------------------

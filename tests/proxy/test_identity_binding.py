@@ -137,7 +137,7 @@ def test_the_authority_file_is_followed(token_proxy: StandIn, tmp_path: Path) ->
 
 def test_an_authority_as_data(token_proxy: StandIn, tmp_path: Path) -> None:
     """It is trusted, and the one behind another name is not."""
-    exchanger = make_exchanger(token_proxy, tmp_path, ca_data=token_proxy.ca_file.read_text())
+    exchanger = make_exchanger(token_proxy, tmp_path, ca_data="Behörde: öffentlich\n" + token_proxy.ca_file.read_text())
     assert isinstance(exchanger.acquire("c", TENANT, SCOPE), AccessToken)
     token_proxy.renew_certificate()
     assert "certificate verify failed" in str(exchanger.acquire("c", TENANT, SCOPE))

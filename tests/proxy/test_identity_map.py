@@ -50,3 +50,9 @@ def test_all_bad_lines_are_told_at_once() -> None:
         parse_identity_maps([("x\ny", "map")])
     assert "line 1" in str(caught.value)
     assert "line 2" in str(caught.value)
+
+
+def test_client_ids_are_the_same_in_any_case() -> None:
+    """GUIDs are written in both."""
+    identities = parse_identity_maps([("object_id=o,client_id=AB", "a"), ("object_id=O,client_id=ab", "b")])
+    assert "AB" == identities.find("object_id", "o")

@@ -55,6 +55,8 @@ def refuse(query: str, rules: Rules = RULES) -> str:
         ("resource=a&mi_res_id=/S/R", TokenQuery("c-2", "a", "a/.default")),
         ("resource=a&object_id=o-1&client_id=c-1", TokenQuery("c-1", "a", "a/.default")),
         ("resource=a&object_id=", TokenQuery("c-default", "a", "a/.default")),
+        ("resource=a&object_id=o-1&object_id=o-1", TokenQuery("c-1", "a", "a/.default")),
+        ("resource=a&object_id=o-1&client_id=C-1", TokenQuery("C-1", "a", "a/.default")),
     ],
 )
 def test_a_token_query_names_identity_and_scope(query: str, expected: TokenQuery) -> None:
@@ -88,6 +90,8 @@ def test_a_version_is_required(version: str) -> None:
         ("resource=a&client_id=c&object_id=x", "Identity not found: object_id='x'"),
         ("resource=a&client_id=c&object_id=o-1", "names more than one identity"),
         ("resource=a&object_id=o-1&mi_res_id=/s/r", "names more than one identity"),
+        ("resource=a&object_id=&object_id=x", "The parameter object_id is there more than once"),
+        ("resource=a&object_id=o-1&object_id=x", "The parameter object_id is there more than once"),
         ("resource=%ff", "The query is no UTF-8 form"),
         ("&".join(["a=b"] * 65), "The query is no UTF-8 form of at most 64 parameters"),
     ],

@@ -82,3 +82,10 @@ def test_a_pause_that_is_too_long_is_none() -> None:
     assert schedule.find_pause(unavailable("x"), 1, 1.1, 0) is None
     assert schedule.find_pause(unavailable("x", retry_after=14), 1, 15, 0) is not None
     assert schedule.find_pause(unavailable("x", retry_after=15), 1, 15, 0) is None
+
+
+def test_a_stale_token_file_is_read_again_once_whatever_came_before() -> None:
+    """The kubelet may have written another while Entra was away."""
+    stale = EntraFault("invalid_client", "d", code=700024)
+    assert 0.0 == schedule.find_pause(stale, 2, 12, 0.5, stale=1)
+    assert schedule.find_pause(stale, 3, 12, 0.5, stale=2) is None

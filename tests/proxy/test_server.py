@@ -331,3 +331,101 @@ def test_stopping_finishes_what_was_begun() -> None:
             assert await long == b""
 
     asyncio.run(run())
+
+
+TRAILERS = b"GET /t HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n"
+
+
+def test_trailers_are_no_headers() -> None:
+    """What comes after a body was not checked as a head was."""
+    seen: list[Request] = []
+
+    def handle(request: Request, _: bytes) -> Answer:
+        seen.append(request)
+        return Answer(200, (), b"")
+
+    async def run() -> None:
+        async with serving(handle) as (_, port):
+            received = await talk(port, TRAILERS + b"Metadata: true\r\nX-Smuggled: 1\r\n\r\n")
+            assert received.startswith(b"HTTP/1.1 200")
+
+    asyncio.run(run())
+    assert ["host", "transfer-encoding", "connection"] == [name for name, _ in seen[0].headers]
+
+
+@pytest.mark.parametrize("endless", [b"X: " + b"x" * 10_000_000, b"X: y\r\n" * 1_000_000])
+def test_trailers_are_bounded(endless: bytes) -> None:
+    """They end with an answer, long before all of them are here."""
+
+    async def run() -> None:
+        async with serving(echo) as (_, port):
+            received = await talk(port, TRAILERS, *(endless[at : at + 65_536] for at in range(0, len(endless), 65_536)))
+            assert received == b"" or received.startswith(b"HTTP/1.1 4")
+
+    with contextlib.suppress(ConnectionError):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("fields", "parts", "status", "body"),
+    [
+        (b"Content-Length: 4", (b"abcd",), 200, b"abcd"),
+        (b"Content-Length: 4", (b"ab", b"cd", b"GET /x HTTP/1.1\r\n\r\n"), 200, b"abcd"),
+        (b"Content-Length: 70000", (b"",), 413, b"the body is too large"),
+        (b"Transfer-Encoding: chunked", (b"4\r\nabcd\r\n0\r\n\r\n",), 400, b"one piece here"),
+        (b"X: y", (b"",), 200, b""),
+    ],
+)
+def test_a_wish_for_http_2_loses_no_body(fields: bytes, parts: tuple[bytes, ...], status: int, body: bytes) -> None:
+    """Java's client has it in each first request, with a body or without; it gets one answer, and the end."""
+    head = (
+        b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" + fields + b"\r\n\r\n"
+    )
+
+    async def run() -> bytes:
+        async with serving(echo) as (_, port):
+            return await talk(port, head, *parts, pause=0.02)
+
+    received = asyncio.run(run())
+    assert received.startswith(f"HTTP/1.1 {status}".encode())
+    assert received.endswith((b"POST /a " if status == 200 else b"") + body)
+    assert 1 == received.count(b"HTTP/1.1 ")
+
+
+def test_a_handler_that_fails_at_once_is_answered_too(caplog: pytest.LogCaptureFixture) -> None:
+    """Also behind a request that takes its time; the connection goes on."""
+
+    def handle(request: Request, _: bytes) -> Answer | Awaitable[Answer]:
+        async def later() -> Answer:
+            await asyncio.sleep(0.1)
+            return Answer(200, (), b"late")
+
+        if request.target == "/late":
+            return later()
+        raise ZeroDivisionError
+
+    async def run() -> bytes:
+        async with serving(handle) as (_, port):
+            ask = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
+            last = b"GET /now HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            return await talk(port, ask % b"now" + ask % b"late" + last)
+
+    answers = asyncio.run(run()).split(b"HTTP/1.1 ")[1:]
+    assert [b"500", b"200", b"500"] == [answer[:3] for answer in answers]
+    assert 2 == caplog.text.count("a request could not be answered")
+
+
+def test_a_client_that_does_not_read_is_dropped() -> None:
+    """With answers that nobody takes, its connection counts no more after the time for a request."""
+
+    async def run() -> None:
+        big = Answer(200, (), b"x" * 4_000_000)
+        async with serving(lambda *_: big, request_seconds=0.3, max_connections=1) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+            reader._transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            await asyncio.sleep(1.2)
+            assert (await talk(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))[:12] == b"HTTP/1.1 200"
+            writer.close()
+
+    asyncio.run(run())

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
+from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING
 
 import msal
@@ -365,3 +370,94 @@ def test_msal_replays_a_400_unless_told(entra: StandIn) -> None:
         for _ in range(2):
             application.acquire_token_for_client([SCOPE], http_exceptions=(OSError,))
         assert expected == entra.requests["POST"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"refresh_in": "1800"},
+        {"refresh_in": None},
+        {"refresh_in": 10**400},
+        {"refresh_in": -5},
+        {"refresh_in": True},
+        {"id_token": "abc"},
+        {"id_token": 5},
+        {"scope": 5},
+        {"client_info": "x"},
+        {"refresh_token": ["x"]},
+        {"access_token": "a." + urlsafe_b64encode(b"[" * 60_000).decode() + ".c"},
+    ],
+)
+def test_members_that_are_odd_cost_no_token(odd: dict[str, object], entra: StandIn, exchanger: TokenExchanger) -> None:
+    """What a token of its own does not need is not looked at."""
+    document = {"token_type": "Bearer", "expires_in": 3600, "access_token": "a.b.c"} | odd
+    entra.replies["c"] = [Reply(200, json.dumps(document))]
+    token = exchanger.acquire("c", TENANT, SCOPE)
+    assert isinstance(token, AccessToken)
+    assert (document["access_token"], NOW + 3600) == (token.secret, token.expires_on)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"access_token": "t", "expires_in": 0}',
+        '{"access_token": "t", "expires_in": -5}',
+        '{"access_token": "t", "expires_in": 1e999}',
+        '{"access_token": "t", "expires_in": ' + "9" * 400 + "}",
+        '{"access_token": "\\ud800", "expires_in": 3600}',
+        '{"access_token": "t", "expires_in": [3600]}',
+        "[" * 100_000,
+    ],
+)
+def test_an_answer_without_a_usable_token_is_none(body: str, entra: StandIn, exchanger: TokenExchanger) -> None:
+    """Nothing that is over, or cannot be sent, reaches a program; nothing escapes."""
+    entra.replies["c"] = [Reply(200, body)]
+    fault = exchanger.acquire("c", TENANT, SCOPE)
+    assert isinstance(fault, EntraFault)
+    assert fault.unavailable
+
+
+def test_a_token_lives_from_when_it_was_asked_for(entra: StandIn, token_file: Path) -> None:
+    """Entra counts from before its answer was here."""
+    times = iter(range(NOW, NOW + 1000, 9))
+    token = TokenExchanger(entra.url, str(token_file), make_transport(entra), lambda: next(times)).acquire(
+        "c", TENANT, SCOPE
+    )
+    assert isinstance(token, AccessToken)
+    assert NOW == token.obtained_at
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://h/t", "https://h:99999/t", "https:///t", "ftp://h/t"])
+def test_a_configuration_that_leads_nowhere_is_not_remembered(
+    endpoint: str, entra: StandIn, exchanger: TokenExchanger
+) -> None:
+    """MSAL would keep it for a day; the next exchange asks again, and gets the good one."""
+    document = {"authorization_endpoint": "https://h/a", "token_endpoint": endpoint}
+    entra.tenant_reply = Reply(body=json.dumps(document))
+    assert isinstance(exchanger.acquire("c", TENANT, SCOPE), EntraFault)
+    entra.tenant_reply = None
+    assert isinstance(exchanger.acquire("c", TENANT, SCOPE), AccessToken)
+
+
+def test_a_server_that_drips_is_cut_off(entra: StandIn) -> None:
+    """Each byte comes within the time for one; together they are too slow."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        over = threading.Event()
+
+        def drip() -> None:
+            plain, _ = listening.accept()
+            with contextlib.suppress(OSError), entra.context.wrap_socket(plain, server_side=True) as connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while not over.wait(0.2):
+                    connection.sendall(b"X: y\r\n")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        begun = time.monotonic()
+        transport = make_transport(entra)
+        with transport.limited_to(1), pytest.raises(FaultyAnswerError, match="the time for the exchange is over"):
+            transport.get(f"https://127.0.0.1:{listening.getsockname()[1]}/x")
+        assert time.monotonic() - begun < 3
+        over.set()
+        thread.join()

@@ -86,6 +86,16 @@ def test_rules_of_others_stay(inside: Inside) -> None:
     assert "taken out" in run.stdout
 
 
+def test_comments_of_others_may_be_anything(inside: Inside) -> None:
+    """Bytes that are no text go back as they were."""
+    run = inside(
+        "iptables -t nat -A OUTPUT -p tcp --dport 81 -m comment --comment \"$(printf 'caf\\351')\" -j ACCEPT\n"
+        "azwi-proxy-init && azwi-proxy-init --cleanup && iptables-save -t nat | grep -c dport"
+    )
+    assert 0 == run.returncode, run.stderr
+    assert run.stdout.endswith("1\n")
+
+
 def test_a_dry_run_changes_nothing(inside: Inside) -> None:
     """It prints the transaction, which iptables-restore takes."""
     run = inside(

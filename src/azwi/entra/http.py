@@ -36,6 +36,9 @@ READ_SECONDS: Final = 10.0
 TOTAL_SECONDS: Final = 20.0  # for one request with its answer, where the caller has set no other limit
 MAX_ANSWER_BYTES: Final = 1_048_576  # a token is 2 to 60 KB, a discovery document 2 KB
 _CHUNK: Final = 65_536
+_OVER: Final = "the time for the exchange is over"
+_UNUSED: Final = frozenset({"id_token", "client_info", "refresh_token"})
+_MAX_DIGITS: Final = 9  # of seconds
 
 _OK: Final = 200
 _DECISIONS: Final = frozenset({_OK, 400, 401, 403})  # what the token endpoint answers with when it decided, in JSON
@@ -152,9 +155,12 @@ class Transport:
         """
         form = urlencode(data or {}).encode()
         answer = self._exchange("POST", url, params, headers, form)
-        if answer.status_code not in _DECISIONS or _read_object(answer.text) is None:
+        document = _read_object(answer.text)
+        if answer.status_code not in _DECISIONS or document is None:
             _refuse(answer, url)
-        if answer.status_code != _OK:
+        if answer.status_code == _OK:
+            answer.text = _render_usable(document, answer.text)
+        else:
             # Without this header MSAL replays an HTTP 400 from memory for a minute, so a federated credential that was
             # just created would keep failing.
             answer.headers["Retry-After"] = "0"
@@ -188,8 +194,9 @@ class Transport:
                 path, host = self._token_proxy.path + path, self._token_proxy.host
             connection = self._connect(host, parts.port or 443, deadline)
             connection.sock.settimeout(_left(deadline, READ_SECONDS))
-            connection.request(method, f"{path}?{query}" if query else path, body, sent)
-            return _read_answer(connection, deadline)
+            with _ended_at(connection.sock, deadline):
+                connection.request(method, f"{path}?{query}" if query else path, body, sent)
+                return _read_answer(connection, deadline)
         except FaultyAnswerError:
             raise
         except (OSError, http.client.HTTPException) as problem:
@@ -204,15 +211,61 @@ class Transport:
         if self._token_proxy is not None:
             port, server_name = self._token_proxy.port, self._token_proxy.server_name
         # Not connection.connect(), which takes the host for the name in TLS.
-        plain = socket.create_connection((host, port), _left(deadline, CONNECT_SECONDS))
+        plain = _open(host, port, deadline)
         try:
-            secure = context.wrap_socket(plain, server_hostname=server_name)
+            with _ended_at(plain, deadline):
+                secure = context.wrap_socket(plain, server_hostname=server_name)
         except BaseException:
             plain.close()
             raise
         connection = http.client.HTTPSConnection(host, port)
         connection.sock = secure
         return connection
+
+
+def _open(host: str, port: int, deadline: float) -> socket.socket:
+    """A connection to one of a host's addresses, which share the time for it.
+
+    Raises:
+        OSError: None of them answers.
+    """
+    deadline = min(deadline, time.monotonic() + CONNECT_SECONDS)
+    problem: OSError = OSError(f"{host} has no address")
+    found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+    for at, (family, kind, protocol, _, address) in enumerate(found):
+        plain = None
+        try:
+            plain = socket.socket(family, kind, protocol)
+            plain.settimeout(_left(deadline, CONNECT_SECONDS) / (len(found) - at))
+            plain.connect(address)
+        except OSError as failed:
+            if plain is not None:
+                plain.close()
+            problem = failed
+        else:
+            return plain
+    raise problem
+
+
+@contextlib.contextmanager
+def _ended_at(sock: socket.socket, deadline: float) -> Iterator[None]:
+    """Cut a connection at the deadline: its own time-out begins anew with each byte of a peer that drips."""
+
+    def cut() -> None:
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as problem:
+        if time.monotonic() >= deadline:
+            raise TimeoutError(_OVER) from problem
+        raise
+    finally:
+        timer.cancel()
 
 
 def _left(deadline: float, limit: float) -> float:
@@ -223,7 +276,7 @@ def _left(deadline: float, limit: float) -> float:
     """
     left = deadline - time.monotonic()
     if left <= 0:
-        raise TimeoutError("the time for the exchange is over")
+        raise TimeoutError(_OVER)
     return min(left, limit)
 
 
@@ -258,14 +311,35 @@ def _refuse(answer: Answer, url: str) -> NoReturn:
 def _read_object(text: str) -> dict[str, object] | None:
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
 
+def _render_usable(document: dict[str, object], text: str) -> str:
+    """A token's answer without what MSAL would stumble over: it reads members that a token of its own does not need."""
+    usable = {name: value for name, value in document.items() if name not in _UNUSED}
+    if not isinstance(usable.get("scope", ""), str):
+        del usable["scope"]
+    wish = usable.pop("refresh_in", None)
+    if isinstance(wish, str) and wish.isascii() and wish.isdigit() and len(wish) <= _MAX_DIGITS:
+        wish = int(wish)
+    if isinstance(wish, int) and 0 < wish < 10**_MAX_DIGITS:
+        usable["refresh_in"] = wish
+    return text if usable == document else json.dumps(usable)
+
+
 def _is_configuration(text: str) -> bool:
     document = _read_object(text) or {}
-    return all(isinstance(document.get(name), str) for name in _ENDPOINTS)
+    return all(_is_https(document.get(name)) for name in _ENDPOINTS)
+
+
+def _is_https(url: object) -> bool:
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _describe(problem: Exception) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MAX_APPLICATIONS: Final = 128  # as many as the reference keeps (pkg/proxy/cred_cache.go)
 MAX_ASSERTION_BYTES: Final = 65_536
 DEFAULT_SECONDS: Final = 30.0  # for one exchange
+_MAX_LIFE: Final = 10 * 365 * 86_400  # seconds; what claims more is no answer of Entra
 # What stands in a directory id or a verified domain name; also keeps the authority's path from being changed.
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,253}")
 _CLIENT_ID: Final = re.compile(r"[\x21-\x7e]{1,255}")
@@ -107,6 +108,7 @@ class TokenExchanger:
     def _acquire(self, client_id: str, tenant_id: str, scope: str) -> AccessToken | EntraFault:
         if problem := _find_problem(client_id, tenant_id):
             return EntraFault("invalid_request", problem, local=True)
+        now = int(self._clock())  # a token lives from when it was asked for, or from a little later
         try:
             self._read_assertion()  # before the network is asked for anything
             application = self._find_application(client_id, tenant_id)
@@ -119,10 +121,11 @@ class TokenExchanger:
             return EntraFault("invalid_client", str(problem), local=True)
         except FaultyAnswerError as problem:
             return problem.fault
-        except (ValueError, KeyError, TypeError, OSError, MsalServiceError) as problem:
-            # What MSAL raises for documents that are not what they should be; none of its texts holds the assertion.
-            return unavailable(f"{urlsplit(self._authority_host).hostname} gave no usable answer: {problem!r}")
-        return read_answer(answer, int(self._clock()))
+        except Exception as problem:  # noqa: BLE001 - MSAL raises all kinds for documents that are not what they should be
+            # Their kind alone: what they say may hold a part of the answer.
+            host = urlsplit(self._authority_host).hostname
+            return unavailable(f"{host} gave no usable answer: {type(problem).__name__}")
+        return read_answer(answer, now)
 
     def _find_application(self, client_id: str, tenant_id: str) -> msal.ConfidentialClientApplication:
         key = (client_id, tenant_id)
@@ -186,8 +189,10 @@ def read_answer(answer: object, now: int) -> AccessToken | EntraFault:
         return unavailable("Entra answered with neither a token nor an error")
     secret = answer["access_token"]
     life = _seconds(answer.get("expires_in"))
-    if not isinstance(secret, str) or not secret or life is None:
-        return unavailable("Entra answered with a token that cannot be used: no text, or no expires_in")
+    if not isinstance(secret, str) or not secret or not secret.isascii():
+        return unavailable("Entra answered with a token that cannot be used: it is no text")
+    if life is None or not 0 < life <= _MAX_LIFE:
+        return unavailable("Entra answered with a token that cannot be used: it has no expires_in, or is over")
     ext_life = _seconds(answer.get("ext_expires_in"))
     return AccessToken(
         secret,
@@ -223,6 +228,6 @@ def _read_not_before(secret: str, default: int) -> int:
         payload = secret.split(".")[1]
         claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         not_before = claims["nbf"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return default
     return not_before if isinstance(not_before, int) and not isinstance(not_before, bool) else default

@@ -63,7 +63,7 @@ class ClusterTrust:
 
     def _read_file(self) -> ssl.SSLContext:
         """A context with the authorities in the file, or the one there is where the file has not changed."""
-        with open(self._file, encoding="ascii") as file:  # noqa: PTH123 - pathlib costs each Pod memory
+        with open(self._file, encoding="ascii", errors="replace") as file:  # noqa: PTH123 - pathlib costs each Pod memory
             stat = os.fstat(file.fileno())
             seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if seen == self._seen:
@@ -81,8 +81,10 @@ def _make_context(pem: str) -> ssl.SSLContext:
     """
     if not pem.strip():
         raise ValueError("it is empty")
+    # Between its blocks a bundle may say anything in any language; none of it is a part of them.
+    text = "".join(character if character.isascii() else " " for character in pem)
     try:
-        context = ssl.create_default_context(cadata=pem)
+        context = ssl.create_default_context(cadata=text)
     except ssl.SSLError as problem:
         raise ValueError("it holds no PEM certificates") from problem
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -47,10 +47,14 @@ class TokenKey:
 
 @dataclass(slots=True)
 class _Entry:
-    """A token, and when it is to be renewed on the Unix clock; None for not in the background."""
+    """A token, when it is to be renewed on the Unix clock (None for not in the background), and when it was kept.
+
+    The last is of a clock that nobody sets.
+    """
 
     token: AccessToken
     renew_at: float | None
+    kept_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class TokenCache:
     def find(self, key: TokenKey) -> AccessToken | None:
         """The token that can be served at once; if it is due, its renewal begins beside."""
         entry = self._entries.get(key)
-        now = self._around.clock()
+        now = self._now(entry)
         if entry is None or not schedule.is_fresh(entry.token, now):
             self._metrics.cache_misses += 1
             return None
@@ -138,9 +142,9 @@ class TokenCache:
 
     def seconds_left(self) -> list[tuple[str, str, float]]:
         """Client id and scope of each token in memory, and the seconds that are left of its life, never less than 0."""
-        now = self._around.clock()
         return [
-            (key.client_id, key.scope, max(0.0, entry.token.expires_on - now)) for key, entry in self._entries.items()
+            (key.client_id, key.scope, max(0.0, entry.token.expires_on - self._now(entry)))
+            for key, entry in self._entries.items()
         ]
 
     # --- Exchanges --------------------------------------------------------------------------------------------------
@@ -169,14 +173,15 @@ class TokenCache:
 
     async def _try_until_deadline(self, key: TokenKey) -> AccessToken | EntraFault:
         deadline = self._around.monotonic() + schedule.DEADLINE
-        tries = 0
+        tries = stale = 0
         while True:
             outcome = await self._try(key, deadline)
             tries += 1
             if not isinstance(outcome, EntraFault):
                 return outcome
+            stale += outcome.stale_assertion
             left = deadline - self._around.monotonic()
-            pause = schedule.find_pause(outcome, tries, left, self._around.chance())
+            pause = schedule.find_pause(outcome, tries, left, self._around.chance(), stale)
             if pause is None:
                 return outcome
             _log.debug("asking Microsoft Entra again", extra={"fields": {**_describe(key, outcome), "pause": pause}})
@@ -187,7 +192,11 @@ class TokenCache:
             begun = self._around.monotonic()
             if deadline <= begun:
                 return unavailable("too many tokens are asked for at once")
-            outcome = await run_in_thread(lambda: self._exchange(key, deadline - begun))
+            try:
+                outcome = await run_in_thread(lambda: self._exchange(key, deadline - begun))
+            except Exception as problem:  # noqa: BLE001 - no thread, or a defect: who has a token keeps it
+                _log.exception("a token could not be asked for")
+                outcome = unavailable(f"the exchange failed: {type(problem).__name__}")
         seconds = self._around.monotonic() - begun
         if isinstance(outcome, EntraFault):
             self._metrics.count_exchange(_result(outcome), seconds, outcome.code)
@@ -199,7 +208,8 @@ class TokenCache:
 
     def _keep(self, key: TokenKey, token: AccessToken) -> None:
         self._holds.pop(key, None)
-        self._entries[key] = _Entry(token, schedule.find_renewal(token, self._around.chance()))
+        renew_at = schedule.find_renewal(token, self._around.chance())
+        self._entries[key] = _Entry(token, renew_at, self._around.monotonic())
         self._entries.move_to_end(key)
         while len(self._entries) > self._max_tokens:
             self._entries.popitem(last=False)
@@ -232,7 +242,14 @@ class TokenCache:
 
     def _find_valid(self, key: TokenKey) -> AccessToken | None:
         entry = self._entries.get(key)
-        return entry.token if entry is not None and schedule.is_valid(entry.token, self._around.clock()) else None
+        return entry.token if entry is not None and schedule.is_valid(entry.token, self._now(entry)) else None
+
+    def _now(self, entry: _Entry | None) -> float:
+        """The Unix clock; for a token that is older than it says, since the clock was set back, by its age."""
+        now = self._around.clock()
+        if entry is None:
+            return now
+        return max(now, entry.token.obtained_at + self._around.monotonic() - entry.kept_at)
 
 
 def _result(fault: EntraFault) -> str:

@@ -19,16 +19,16 @@ import httptools
 
 from azwi.log import logger
 from azwi.proxy.imds import Answer, Request, StreamedAnswer
+from azwi.proxy.incoming import Incoming
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from azwi.proxy.incoming import Refusal
+
     AnyAnswer = Answer | StreamedAnswer
     Handler = Callable[[Request, bytes], AnyAnswer | Awaitable[AnyAnswer]]
 
-MAX_HEAD_BYTES: Final = 16_384  # request line and headers
-MAX_HEADERS: Final = 100
-MAX_BODY_BYTES: Final = 65_536
 MAX_PIPELINED: Final = 16  # requests of one connection that wait for their turn
 REQUEST_SECONDS: Final = 5.0  # for a whole request to arrive, as the reference's header time-out
 IDLE_SECONDS: Final = 75.0  # between two requests
@@ -59,20 +59,6 @@ class Accepting(Protocol):
         """The headers that every answer has and these lack."""
 
 
-class _Incoming:
-    """The part of a request that has arrived."""
-
-    __slots__ = ("body", "collected", "fed", "headers", "url", "whole_head")
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.headers: list[tuple[str, str]] = []
-        self.body = bytearray()
-        self.fed = 0  # bytes given to the parser while the head was not whole
-        self.collected = 0  # bytes of names and values
-        self.whole_head = False
-
-
 class Connection(asyncio.BufferedProtocol):
     """One connection: requests are answered one after the other, in the order they came."""
 
@@ -86,8 +72,9 @@ class Connection(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self._refusal: Answer | None = None
-        self._incoming = _Incoming()
+        self._incoming = Incoming()
         self._receiving = False
+        self._upgrading: Request | None = None
         self._writable = True
         self._drained: asyncio.Future[None] | None = None
 
@@ -140,17 +127,19 @@ class Connection(asyncio.BufferedProtocol):
         """Feed the parser within the bounds of a head; its callbacks collect and answer requests."""
         if self._refusal is not None:
             return
-        if not self._incoming.whole_head:
-            self._incoming.fed += nbytes
+        data = self._server.buffer[:nbytes]
+        if self._upgrading is not None:
+            self._take_rest(self._upgrading, data)
+            return
+        self._incoming.fed += nbytes
         try:
-            self._parser.feed_data(self._server.buffer[:nbytes])
-        except httptools.HttpParserUpgrade:
-            pass  # a wish for another protocol, answered like any other request and with the end of the connection
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._take_rest(self._upgrading, data[upgrade.args[0] :])
         except httptools.HttpParserError:
             if self._refusal is None:
-                self._refuse(400, "the request is no HTTP")
-        if not self._incoming.whole_head and self._incoming.fed > MAX_HEAD_BYTES:
-            self._refuse(431, "the headers are too large")
+                self._refuse((400, "the request is no HTTP"))
+        self._refuse(self._incoming.find_excess())
 
     # --- httptools' callbacks ---------------------------------------------------------------------------------------
 
@@ -162,18 +151,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_url(self, part: bytes) -> None:
         """Collect the target."""
-        self._incoming.url += part
-        self._incoming.collected += len(part)
-        if self._incoming.collected > MAX_HEAD_BYTES:
-            self._refuse(431, "the target is too long")
+        self._refuse(self._incoming.take_url(part))
 
     def on_header(self, name: bytes, value: bytes | None) -> None:
         """Collect one header."""
-        incoming, content = self._incoming, value or b""
-        incoming.headers.append((name.decode("latin-1").lower(), content.decode("latin-1").strip()))
-        incoming.collected += len(name) + len(content)
-        if len(incoming.headers) > MAX_HEADERS or incoming.collected > MAX_HEAD_BYTES:
-            self._refuse(431, "the headers are too large")
+        self._refuse(self._incoming.take_header(name, value or b""))
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -181,9 +163,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_body(self, part: bytes) -> None:
         """Collect the body."""
-        self._incoming.body += part
-        if len(self._incoming.body) > MAX_BODY_BYTES:
-            self._refuse(413, "the body is too large")
+        self._refuse(self._incoming.take_body(part))
 
     def on_message_complete(self) -> None:
         """Answer the request, or queue it behind those before."""
@@ -195,16 +175,31 @@ class Connection(asyncio.BufferedProtocol):
             self._incoming.headers,
             self._parser.get_http_version(),
         )
-        keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
-        message = (request, bytes(self._incoming.body), keep_alive)
-        self._incoming = _Incoming()
+        if self._parser.should_upgrade():
+            self._upgrading = request  # the parser takes what follows for another protocol
+            return
+        message = (request, bytes(self._incoming.body), self._parser.should_keep_alive())
+        self._incoming = Incoming()
         self._receiving = False
+        self._take(message)
+
+    def _take_rest(self, request: Request | None, part: memoryview) -> None:
+        if request is None or not self._receiving:  # refused, or answered: it was the last one
+            return
+        rest = self._incoming.take_rest(request, part)
+        if isinstance(rest, bytes):
+            self._receiving = False
+            self._take((request, rest, False))
+        else:
+            self._refuse(rest)
+
+    def _take(self, message: tuple[Request, bytes, bool]) -> None:
         if self._task is None:
             self._answer(*message)
         elif len(self._waiting) < MAX_PIPELINED:
             self._waiting.append(message)
         else:
-            self._refuse(400, "too many requests at once")
+            self._refuse((400, "too many requests at once"))
 
     # --- Answers ----------------------------------------------------------------------------------------------------
 
@@ -220,7 +215,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _answer(self, request: Request, body: bytes, keep_alive: bool) -> None:  # noqa: FBT001 - a message's third part
         self._server.requests += 1
-        answer = self._server.handler(request, body)
+        answer: AnyAnswer | Awaitable[AnyAnswer]
+        try:
+            answer = self._server.handler(request, body)
+        except Exception:  # noqa: BLE001 - a defect of ours must not take the connection's other requests along
+            answer = _defect()
         if isinstance(answer, Answer):
             self._write(answer, keep_alive=keep_alive, request=request)
             return
@@ -235,8 +234,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             answer = pending if isinstance(pending, Answer | StreamedAnswer) else await pending
         except Exception:  # noqa: BLE001 - a defect of ours must not take the connection's other requests along
-            _log.exception("a request could not be answered")
-            answer = Answer(500, (_TEXT,), b"internal error")
+            answer = _defect()
         if isinstance(answer, StreamedAnswer):
             await self._stream(answer, request, keep_alive=keep_alive)
             self._task = None
@@ -295,10 +293,11 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None and self._writable and self._task is None:
             self._transport.resume_reading()
 
-    def _refuse(self, status: int, text: str) -> None:
-        """Answer what was asked before, then this, then close."""
-        if self._refusal is not None:
+    def _refuse(self, refusal: Refusal | None) -> None:
+        """Answer what was asked before, then this, then close; nothing is done where nothing is refused."""
+        if refusal is None or self._refusal is not None:
             return
+        status, text = refusal
         self._refusal = Answer(status, (_TEXT,), text.encode())
         if self._task is None:
             self._write(self._refusal, keep_alive=False)
@@ -334,6 +333,7 @@ class Connection(asyncio.BufferedProtocol):
             self._set_deadline(self._server.request_seconds if self._receiving else IDLE_SECONDS)
         elif self._transport is not None:
             self._transport.close()
+            self._set_deadline(self._server.request_seconds)  # for the client to read what there is
 
     # --- Time-outs --------------------------------------------------------------------------------------------------
 
@@ -353,14 +353,22 @@ class Connection(asyncio.BufferedProtocol):
 
     def _check_deadline(self) -> None:
         self._timer = None
-        if not self._deadline or not self._is_open():
+        if not self._deadline or self._transport is None:
             return
         if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._check_deadline)
+        elif self._transport.is_closing() or not self._writable:
+            self.abort()
         elif self._receiving:
-            self._refuse(408, "the request took too long to arrive")
+            self._refuse((408, "the request took too long to arrive"))
         elif self._transport is not None:
             self._transport.close()
+
+
+def _defect() -> Answer:
+    """The answer to a request that we failed at; called where the failure is being handled."""
+    _log.exception("a request could not be answered")
+    return Answer(500, (_TEXT,), b"internal error")
 
 
 @lru_cache(maxsize=64)

@@ -59,7 +59,7 @@ def parse_identity_maps(files: Sequence[tuple[str, str]]) -> IdentityMap:
         try:
             client_id, names = _parse_entry(entry)
             for name in names:
-                if client_ids.setdefault(name, client_id) != client_id:
+                if client_ids.setdefault(name, client_id).lower() != client_id.lower():
                     raise _EntryError(f"{name[0]} {name[1]!r} already means another client_id")  # noqa: TRY301
         except _EntryError as problem:
             problems.append(f"{where}, line {number}: {problem}")

@@ -225,7 +225,8 @@ def _read_query(query: str, rules: Rules) -> TokenQuery | Fault:
         return Fault(BAD_REQUEST, f"The query is no UTF-8 form of at most {_MAX_PARAMETERS} parameters")
     parameters: dict[str, str] = {}
     for name, value in pairs:
-        parameters.setdefault(name, value)  # [R 5] the first one counts
+        if parameters.setdefault(name, value) != value and name in SELECTORS:  # [R 5] else the first one counts
+            return Fault(BAD_REQUEST, f"The parameter {name} is there more than once, with different values")
     return _read_parameters(parameters, rules)
 
 
@@ -246,7 +247,8 @@ def _read_parameters(parameters: dict[str, str], rules: Rules) -> TokenQuery | F
 
 def _find_client_id(parameters: dict[str, str], rules: Rules, problems: list[str]) -> str:
     """[D 26] The identity that is meant; one that is named in another way is never another identity."""
-    meant = {parameters["client_id"]} if parameters.get("client_id") else set()
+    asked = parameters.get("client_id", "")
+    meant = {asked.lower(): asked} if asked else {}
     for name in SELECTORS:
         value = parameters.get(name, "")
         if not value:
@@ -258,11 +260,11 @@ def _find_client_id(parameters: dict[str, str], rules: Rules, problems: list[str
                 "or name it in the file of --identity-map"
             )
             return ""
-        meant.add(client_id)
+        meant.setdefault(client_id.lower(), client_id)
     if len(meant) > 1:
         problems.append("The request names more than one identity")
         return ""
-    client_id = meant.pop() if meant else rules.client_id
+    client_id = next(iter(meant.values()), rules.client_id)
     if not client_id:
         problems.append("The client_id parameter or AZURE_CLIENT_ID environment variable must be set")
     return client_id
@@ -347,7 +349,7 @@ def entra_fault_answer(fault: EntraFault) -> Answer:
 
 def describe_fault(fault: EntraFault) -> str:
     """Entra's text with the AADSTS code and the correlation id, each once, and nothing that looks like a token."""
-    text = redact(fault.description) or f"Microsoft Entra refused: {fault.error}"
+    text = redact(fault.description.encode("utf-8", "replace").decode()) or f"Microsoft Entra refused: {fault.error}"
     if fault.code is not None and f"AADSTS{fault.code}" not in text:
         text = f"AADSTS{fault.code}: {text}"
     if fault.correlation_id and fault.correlation_id not in text:

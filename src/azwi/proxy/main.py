@@ -180,7 +180,7 @@ def _read_text(path: str) -> str:
     if len(content) > _MAX_MAP_BYTES:
         raise ConfigurationError(f"flag --identity-map: {path} is larger than {_MAX_MAP_BYTES} bytes")
     try:
-        return content.decode()
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise ConfigurationError(f"flag --identity-map: {path} is no UTF-8 text") from problem
 

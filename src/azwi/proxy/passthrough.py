@@ -73,7 +73,7 @@ class Upstream:
         except OSError:
             text = "The metadata service cannot be reached; it exists on Azure's virtual machines only"
             return _error(_BAD_GATEWAY, text)
-        except (httptools.HttpParserError, UnusableError):
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnusableError):
             return _error(_BAD_GATEWAY, "The metadata service gave an answer that cannot be passed on")
 
     async def _ask(self, head_and_body: bytes, method: str) -> Answer | StreamedAnswer:

@@ -61,7 +61,7 @@ RENEWAL_SECONDS: Final = 30.0
 MAX_RENEWAL_SECONDS: Final = 300.0
 
 
-def find_pause(fault: EntraFault, tries: int, left: float, chance: float) -> float | None:
+def find_pause(fault: EntraFault, tries: int, left: float, chance: float, stale: int = 1) -> float | None:
     """Seconds to wait before the next try, or None when there shall be none.
 
     Args:
@@ -69,9 +69,10 @@ def find_pause(fault: EntraFault, tries: int, left: float, chance: float) -> flo
         tries: How many there were.
         left: Seconds until the deadline.
         chance: From 0 to 1.
+        stale: How many of the tries were refused for an old service account token.
     """
     if fault.stale_assertion:
-        return 0.0 if tries == 1 else None  # the kubelet may just have written another
+        return 0.0 if stale == 1 and tries < MAX_TRIES else None  # the kubelet may just have written another
     if not fault.transient or tries >= MAX_TRIES:
         return None
     pause = _FIRST_PAUSE * _GROWTH ** (tries - 1) * (0.5 + chance)

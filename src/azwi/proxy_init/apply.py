@@ -112,7 +112,15 @@ def restore_command(backend: Backend) -> list[str]:
 def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(  # noqa: S603  # iptables, with fixed arguments
-            command, input=text, capture_output=True, text=True, timeout=_DEADLINE, check=False
+            command,
+            input=text,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # comments of others may be anything, and go back as they were
+            timeout=_DEADLINE,
+            check=False,
         )
+    except OSError as problem:
+        return subprocess.CompletedProcess(command, 126, "", problem.strerror or "it cannot be run")
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", f"no answer within {_DEADLINE} s")
