@@ -74,7 +74,7 @@ def test_upgrade_and_rollback(world: World) -> None:
                 install(world.node, "--set=podAnnotations.turn=upgrade", verb="upgrade")
             else:
                 world.node.helm("rollback", RELEASE, "1", "--namespace", SYSTEM, "--wait", "--timeout=120s")
-            world.node.kubectl("-n", SYSTEM, "wait", "pod", "-l", INSTANCE, "--for=condition=Ready")
+            world.node.kubectl("-n", SYSTEM, "rollout", "status", f"deployment/{FULL}", "--timeout=55s")
             time.sleep(12)  # until those that go are gone
         admissions.check()
         report(f"{change}: {admissions.injected} admissions meanwhile, none failed")
@@ -91,7 +91,8 @@ def secret_of(authority: trustme.CA, days: int) -> dict[str, Any]:
 
 def days_left(node: Node) -> set[int]:
     """Of the certificates that the webhook's Pods serve, by their metrics."""
-    names = [item["metadata"]["name"] for item in node.get("-n", SYSTEM, "pods", "-l", INSTANCE)["items"]]
+    found = node.get("-n", SYSTEM, "pods", "-l", INSTANCE)["items"]
+    names = [item["metadata"]["name"] for item in found if "deletionTimestamp" not in item["metadata"]]
     paths = [f"/api/v1/namespaces/{SYSTEM}/pods/{name}:8095/proxy/metrics" for name in names]
     told = [node.kubectl("get", "--raw", path, check=False).stdout for path in paths]
     ends = [float(found[1]) if (found := EXPIRY.search(text)) else 0.0 for text in told]
@@ -108,8 +109,8 @@ def test_certificates_that_are_brought(world: World) -> None:
     with going_on(node) as admissions:
         files = ["--set=certificates.mode=files,certificates.secretName=brought"]
         install(node, *files, f"--set-file=certificates.caBundle={bundle}", verb="upgrade")
-        wait(lambda: days_left(node) == {40}, 30)
-        node.apply(secret_of(authority, 80))
+        wait(lambda: days_left(node) == {40})
+        node.kubectl("replace", "-f", "-", text=json.dumps(secret_of(authority, 80)))
         wait(lambda: days_left(node) == {80}, 150)
     admissions.check()
     report(f"certificates of one's own: {admissions.injected} admissions meanwhile, none failed")

@@ -64,7 +64,7 @@ def wait(condition: Callable[[], Any], seconds: float = 60) -> Any:  # noqa: ANN
     """What the condition gives once it gives something."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, "nothing came within the time"
+        assert time.monotonic() < deadline, f"nothing came within the time: {found}"
         time.sleep(0.2)
     return found
 
