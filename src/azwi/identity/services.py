@@ -190,8 +190,9 @@ async def put_credential(services: Services, identity: Identity, credential: Fed
         if not problem.refusal.means(EXISTS_CODES | SAME_TRUST_CODES):
             raise
         there = await list_credentials(services, identity)
-        same = [one for one in there if (one.trusted, one.audiences) == (credential.trusted, credential.audiences)]
-        if not same and there:
+        same = any((one.trusted, one.audiences) == (credential.trusted, credential.audiences) for one in there)
+        # A name that is taken and not listed is one that is not known everywhere yet; a bad value is only bad.
+        if not same and (there or not problem.refusal.means(EXISTS_CODES)):
             raise
         return False
     return True
