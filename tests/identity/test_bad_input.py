@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from identity_lab import GROUP
 
 if TYPE_CHECKING:
     from identity_lab import Lab
@@ -18,3 +19,14 @@ def test_an_issuer_that_graph_refuses_is_told(lab: Lab, capsys: pytest.CaptureFi
     assert 1 == lab.run("sa", "create", *lab.account(issuer="not a url"), NAME, NO_ROLE)
     assert "InvalidFederatedIdentityCredentialValue" in capsys.readouterr().err
     assert [] == lab.application_credentials("orders")
+
+
+@pytest.mark.parametrize("phase", [(), ("phase", "ra")])
+def test_only_role_assignments_are_deleted_as_such(
+    phase: tuple[str, ...], lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another resource's id is refused with the form that is allowed, and no DELETE leaves."""
+    arguments = ("sa", "delete", *phase, f"--role-assignment-id={GROUP}")
+    assert 1 == lab.run(*arguments, *(() if phase else (*lab.account(), NAME)))
+    assert "is no role assignment; it must look like /SCOPE/providers/Microsoft.Authorization/" in capsys.readouterr().err
+    assert [] == lab.write_requests()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NAME = "--aad-application-name=orders"
 IDENTITY = ("--identity-name=orders", "--resource-group=shop")
 NO_ROLE = "--skip-phases=role-assignment"
+ASSIGNMENT = "--role-assignment-id=/providers/Microsoft.Authorization/roleAssignments/x"
 P = "azure.workload.identity/"
 
 
@@ -165,7 +166,7 @@ def test_a_dry_run_changes_nothing(identity: tuple[str, ...], lab: Lab, result: 
     assert 0 == lab.count_writes()
     lab.run("sa", "create", *lab.account(), *identity, *role)
     result_before = lab.count_writes()
-    assert 0 == lab.run("sa", "delete", *lab.account(), *identity, "--role-assignment-id=/x", "--dry-run")
+    assert 0 == lab.run("sa", "delete", *lab.account(), *identity, ASSIGNMENT, "--dry-run")
     assert 0 == lab.run(
         "credential", "sync", *identity, f"--from-issuer={lab.emulator.issuer}", "--to-issuer=https://b", "--dry-run"
     )

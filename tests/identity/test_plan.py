@@ -351,7 +351,11 @@ def test_a_removal_without_an_account_touches_none() -> None:
 
 # --- Phases ---------------------------------------------------------------------------------------------
 
-ALL = Given("sa", "ns", ISSUER, 3600, "app", principal_name="app", scope="/s", role="Reader", assignment="/x")
+ASSIGNMENT = "/subscriptions/s/providers/Microsoft.Authorization/roleAssignments/x"
+ALL = Given("sa", "ns", ISSUER, 3600, "app", principal_name="app", scope="/s", role="Reader", assignment=ASSIGNMENT)
+
+
+_NO_ASSIGNMENT = "--role-assignment-id: .* is no role assignment; it must look like /SCOPE/providers/"
 
 
 @pytest.mark.parametrize(
@@ -412,6 +416,14 @@ def test_a_single_phase_needs_what_it_uses(phase: Phase, changes: dict[str, obje
         ({}, APPLICATION_PHASES, ""),
         ({"assignment": ""}, APPLICATION_PHASES, "role-assignment: --role-assignment-id is required"),
         ({"assignment": "", "managed": True}, MANAGED_PHASES, ""),
+        ({"assignment": ASSIGNMENT.lower().removeprefix("/subscriptions/s")}, APPLICATION_PHASES, ""),
+        ({"assignment": "/subscriptions/s/resourceGroups/g"}, APPLICATION_PHASES, _NO_ASSIGNMENT),
+        ({"assignment": "/subscriptions/s/resourceGroups/g", "managed": True}, MANAGED_PHASES, _NO_ASSIGNMENT),
+        ({"assignment": f"{ASSIGNMENT}/.."}, APPLICATION_PHASES, _NO_ASSIGNMENT),
+        ({"assignment": f"/s/..{ASSIGNMENT}"}, APPLICATION_PHASES, _NO_ASSIGNMENT),
+        ({"assignment": f"/s?{ASSIGNMENT}"}, APPLICATION_PHASES, _NO_ASSIGNMENT),
+        ({"assignment": f"{ASSIGNMENT}#y"}, APPLICATION_PHASES, _NO_ASSIGNMENT),
+        ({"assignment": f"{ASSIGNMENT} "}, APPLICATION_PHASES, _NO_ASSIGNMENT),
         ({"issuer": ""}, APPLICATION_PHASES, "federated-identity: --service-account-issuer-url is required"),
         ({"account_name": ""}, frozenset({Phase.SERVICE_ACCOUNT}), "--service-account-name is required"),
         ({"application_name": ""}, frozenset({Phase.APPLICATION}), "--aad-application-name is required"),

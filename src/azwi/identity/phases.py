@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from azwi.contract import MAX_EXPIRATION, MIN_EXPIRATION
 from azwi.identity.model import OrderError, Phase
+from azwi.identity.values import is_assignment_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -99,13 +100,12 @@ def check_delete(phases: frozenset[Phase], given: Given) -> None:
     Raises:
         OrderError: With the reference's text, for the first phase that lacks something.
     """
-    assignment = "--role-assignment-id is required" if not given.assignment and not given.managed else None
     object_id = given.application_object_id
     application = None if object_id else _application_needs(given)
     account = _names_needed(given)
     credential = account or (None if given.issuer else "--service-account-issuer-url is required") or application
     lacks = {
-        Phase.ROLE_ASSIGNMENT: assignment,
+        Phase.ROLE_ASSIGNMENT: _assignment_needs(given),
         Phase.FEDERATED_IDENTITY: credential,
         Phase.SERVICE_ACCOUNT: account,
         Phase.APPLICATION: application,
@@ -124,6 +124,17 @@ def _check(order: tuple[Phase, ...], phases: frozenset[Phase], lacks: Mapping[Ph
 
 def _application_needs(given: Given) -> str | None:
     return None if given.application_name or given.managed else "--aad-application-name is required"
+
+
+def _assignment_needs(given: Given) -> str | None:
+    if not given.assignment:
+        return None if given.managed else "--role-assignment-id is required"
+    if is_assignment_id(given.assignment):
+        return None
+    return (
+        f"--role-assignment-id: {given.assignment!r} is no role assignment; it must look like "
+        "/SCOPE/providers/Microsoft.Authorization/roleAssignments/NAME"
+    )
 
 
 def _names_needed(given: Given) -> str | None:

@@ -13,6 +13,11 @@ _RESOURCE_ID: Final = re.compile(
     r"/subscriptions/[^/\s]+/resourcegroups/[^/\s]+/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[^/\s]+",
     re.IGNORECASE,
 )
+# A segment of a path that stays one on its way: nothing that ends or climbs out of the path, no escape.
+_SEGMENT: Final = r"/(?!\.{1,2}(?:/|\Z))[^/\s?#%\\]+"
+_ASSIGNMENT_ID: Final = re.compile(
+    rf"(?:{_SEGMENT})*/providers/Microsoft\.Authorization/roleAssignments{_SEGMENT}", re.IGNORECASE
+)
 # Azure Resource Manager, "Naming rules"; Graph allows no less.
 _CREDENTIAL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{2,119}")
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -41,6 +46,11 @@ def resource_id_of(subscription: str, group: str, name: str) -> str:
 def is_identity_id(text: str) -> bool:
     """Whether a text is the path of a user-assigned managed identity."""
     return _RESOURCE_ID.fullmatch(text) is not None
+
+
+def is_assignment_id(text: str) -> bool:
+    """Whether a text is the path of a role assignment."""
+    return _ASSIGNMENT_ID.fullmatch(text) is not None
 
 
 def is_credential_name(text: str) -> bool:
