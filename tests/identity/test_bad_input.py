@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from identity_lab import GROUP
+from identity_lab import GROUP, SUBSCRIPTION
 
 if TYPE_CHECKING:
     from identity_lab import Lab
@@ -29,4 +29,14 @@ def test_only_role_assignments_are_deleted_as_such(
     arguments = ("sa", "delete", *phase, f"--role-assignment-id={GROUP}")
     assert 1 == lab.run(*arguments, *(() if phase else (*lab.account(), NAME)))
     assert "is no role assignment; it must look like /SCOPE/providers/Microsoft.Authorization/" in capsys.readouterr().err
+    assert [] == lab.write_requests()
+
+
+def test_a_file_writes_to_no_other_resource(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """A path that is no managed identity is refused by its field, and nothing is put there."""
+    path = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/made"
+    file = lab.folder / "identities.yaml"
+    file.write_text(f"identities: [{{managedIdentity: {path}, location: westeurope}}]\n")
+    assert 1 == lab.run("apply", f"-f{file}", "--yes")
+    assert f"identities[0].managedIdentity: '{path}' is no user-assigned managed identity" in capsys.readouterr().err
     assert [] == lab.write_requests()

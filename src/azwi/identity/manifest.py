@@ -32,7 +32,7 @@ from azwi.errors import ManifestError, sentence
 from azwi.identity.model import AccountOrder, IdentityRef, RoleOrder, Target
 from azwi.identity.names import credential_name, identity_credential_name, subject_of
 from azwi.identity.phases import choose_phases
-from azwi.identity.values import is_credential_name, parse_duration, resource_id_of
+from azwi.identity.values import is_credential_name, is_identity_id, parse_duration, resource_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,6 +125,12 @@ def _problems(one: _Identity, file: _File, subscription: str) -> Iterator[str]:
             yield ".resourceGroup: a managed identity needs its resource group"
         if not (one.subscription or subscription):
             yield ".subscription: a managed identity needs its subscription, here or by --subscription-id"
+    path = _resource_id(one, subscription)
+    if path and not is_identity_id(path):
+        yield (
+            f".managedIdentity: {path!r} is no user-assigned managed identity; it must look like "
+            f"{resource_id_of('SUBSCRIPTION', 'GROUP', 'NAME')}"
+        )
     if one.service_accounts and not (one.issuer or file.issuer):
         yield ".issuer: the issuer of the service accounts' tokens is needed, here or at the top"
     yield from _list_problems(one, file)
@@ -146,11 +152,8 @@ def _list_problems(one: _Identity, file: _File) -> Iterator[str]:
 
 def _target(one: _Identity, file: _File, subscription: str) -> Target:
     issuer, audience = one.issuer or file.issuer, one.audience or file.audience
-    path = one.managed_identity
-    if path and not path.startswith("/"):
-        path = resource_id_of(one.subscription or subscription, one.resource_group, path)
     identity = IdentityRef(
-        resource_id=path,
+        resource_id=_resource_id(one, subscription),
         location=one.location,
         name=one.application,
         client_id=one.application_client_id,
@@ -166,6 +169,14 @@ def _target(one: _Identity, file: _File, subscription: str) -> Target:
     )
     roles = tuple(RoleOrder(given.role, given.scope) for given in one.roles)
     return Target(identity, accounts, credentials, roles, choose_phases((), managed=identity.managed))
+
+
+def _resource_id(one: _Identity, subscription: str) -> str:
+    """The path of a managed identity; empty for an application, and for one that lacks a part."""
+    name, where = one.managed_identity, one.subscription or subscription
+    if not name or name.startswith("/"):
+        return name
+    return resource_id_of(where, one.resource_group, name) if where and one.resource_group else ""
 
 
 def account_credential(account: AccountOrder, issuer: str, audience: str, *, managed: bool) -> FederatedCredential:

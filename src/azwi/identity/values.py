@@ -9,8 +9,10 @@ _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 # Go's time.ParseDuration, without the units that no token's life is given in.
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+")
+# Azure Resource Manager, "Naming rules"; a resource group's name does not end with a full stop.
 _RESOURCE_ID: Final = re.compile(
-    r"/subscriptions/[^/\s]+/resourcegroups/[^/\s]+/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[^/\s]+",
+    r"/subscriptions/(?:[0-9a-z-]+|\{subscription\})/resourcegroups/[\w.()-]*[\w()-]"
+    r"/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[0-9a-z_-]+",
     re.IGNORECASE,
 )
 # A segment of a path that stays one on its way: nothing that ends or climbs out of the path, no escape.
