@@ -182,6 +182,24 @@ def test_filters_are_escaped() -> None:
     assert b"%26" in asked[0].url.raw_path
 
 
+def test_an_id_is_one_segment_of_a_path() -> None:
+    """Whatever it holds, no other object is asked for."""
+    answers, asked = script(*[httpx2.Response(204)] * 3)
+
+    async def work(rest: RestClient) -> None:
+        graph, credential = Graph(rest), FederatedCredential("n", "i", "s", ("a",), identifier="../c?d")
+        await graph.delete_application("a/b?c#d")
+        await graph.change_credential("a/b", credential)
+        await graph.remove_credential("a/b", credential)
+
+    run(answers, work, Time())
+    assert [
+        b"/v1.0/applications/a%2Fb%3Fc%23d",
+        b"/v1.0/applications/a%2Fb/federatedIdentityCredentials/..%2Fc%3Fd",
+        b"/v1.0/applications/a%2Fb/federatedIdentityCredentials/..%2Fc%3Fd",
+    ] == [request.url.raw_path for request in asked]
+
+
 def test_a_service_without_an_address_is_told() -> None:
     """As in a private cloud whose Graph nobody named."""
 

@@ -40,3 +40,14 @@ def test_a_file_writes_to_no_other_resource(lab: Lab, capsys: pytest.CaptureFixt
     assert 1 == lab.run("apply", f"-f{file}", "--yes")
     assert f"identities[0].managedIdentity: '{path}' is no user-assigned managed identity" in capsys.readouterr().err
     assert [] == lab.write_requests()
+
+
+@pytest.mark.parametrize("names", [("../secrets/tls", "shop"), ("tls", "shop/secrets"), ("..", "shop"), ("a?b", "shop")])
+def test_a_service_account_is_the_only_object_that_is_asked_for(
+    names: tuple[str, str], lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that holds a path is one segment of it, or is not asked for."""
+    flags = (f"--service-account-name={names[0]}", f"--service-account-namespace={names[1]}")
+    assert 1 == lab.run("sa", "show", *flags)
+    assert names[0] in capsys.readouterr().err
+    assert {"serviceaccounts"} >= {path.split("/")[5] for _, path in lab.cluster.requests}

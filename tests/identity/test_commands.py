@@ -86,6 +86,8 @@ def test_mistakes_end_with_1(arguments: list[str], words: str, capsys: pytest.Ca
         ),
         (["-s", SUBSCRIPTION, "--client-secret-file=/nonexistent"], "--client-secret-file /nonexistent cannot be read"),
         (["-s", SUBSCRIPTION, "--ca-file=/nonexistent", NO_ROLE], "--ca-file /nonexistent holds no certificates"),
+        (["-s", SUBSCRIPTION, "--aad-application-client-id=x"], "parsing --aad-application-client-id: 'x' is no UUID"),
+        (["-s", SUBSCRIPTION, "--aad-application-object-id=../x"], "parsing --aad-application-object-id: '../x' is no"),
         (["-s", SUBSCRIPTION, NAME, "--identity-name=x"], "either an application or a managed identity"),
         (["-s", SUBSCRIPTION, "--identity-name=x"], "--resource-group is required with --identity-name"),
         (["-s", SUBSCRIPTION, "--identity-name=x", "--identity-resource-id=/y"], "exclude each other"),

@@ -57,7 +57,7 @@ def test_an_identity_that_is_named_twice_is_one_target() -> None:
 def test_values_of_an_identity_win() -> None:
     """Issuer and audience at the top are for those that have none; so with a credential's."""
     one = {
-        "applicationClientId": "c",
+        "applicationClientId": SUBSCRIPTION,
         "issuer": "https://own.example",
         "audience": "own",
         "serviceAccounts": [{"name": "a"}],
@@ -88,6 +88,8 @@ def test_values_of_an_identity_win() -> None:
         ({"application": "a", "serviceAccounts": [{"name": "a", "tokenExpiration": "1m"}]}, "must be 1h to 24h"),
         ({"application": "a", "credentials": [{"name": "xyz"}]}, "credentials[0]: give either subject or"),
         ({"application": "a", "credentials": [{"name": "x", "subject": "s"}]}, "credentials[0].name: 'x' must be 3"),
+        ({"applicationClientId": "x/../y"}, "identities[0].applicationClientId: 'x/../y' is no UUID"),
+        ({"applicationObjectId": "x"}, "identities[0].applicationObjectId: 'x' is no UUID"),
         ({"application": "a", "bogus": 1}, "object contains unknown field `bogus`"),
         ({"application": 1}, "identities[0].application: expected `str`"),
     ],

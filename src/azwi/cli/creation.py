@@ -17,7 +17,7 @@ from azwi.identity.observation import observe_removal
 from azwi.identity.phases import Given, check_create, check_delete, choose_phases
 from azwi.identity.plan import plan_delete
 from azwi.identity.services import settle_subscription
-from azwi.identity.values import ANY_SUBSCRIPTION, is_identity_id, resource_id_of
+from azwi.identity.values import ANY_SUBSCRIPTION, is_guid, is_identity_id, resource_id_of
 
 if TYPE_CHECKING:
     from azwi.cli.options import SignInOptions
@@ -164,6 +164,12 @@ def identity_ref(request: Request, subscription: str) -> IdentityRef:
         )
     if resource_id:
         return IdentityRef(resource_id=resource_id, location=request.location)
+    for flag, value in (
+        ("--aad-application-client-id", request.aad_application_client_id),
+        ("--aad-application-object-id", request.aad_application_object_id),
+    ):
+        if value and not is_guid(value):
+            raise OrderError(f"parsing {flag}: {value!r} is no UUID")
     by_id = request.aad_application_client_id or request.aad_application_object_id
     return IdentityRef(
         name=request.aad_application_name or ("" if by_id else _default_name(request)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from azwi.cluster.api import JSON, as_object, request
+from azwi.cluster.api import JSON, as_object, request, segment
 from azwi.contract import PREFIX
 from azwi.errors import ClusterError
 
@@ -212,4 +212,4 @@ class AccountWriter:
 
 
 def _path(namespace: str, name: str) -> str:
-    return f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}"
+    return f"/api/v1/namespaces/{segment(namespace)}/serviceaccounts/{segment(name)}"

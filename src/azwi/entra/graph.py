@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib import parse
 
 from azwi.entra.federation import FederatedCredential, read_credential, render_credential
 from azwi.entra.refusals import EXISTS_CODES, ServiceError
@@ -63,7 +64,7 @@ class Graph:
     async def read_application(self, object_id: str) -> ApplicationRecord | None:
         """The application with that object id, if there is one."""
         try:
-            return _application((await self._rest.request("GET", f"{_V1}/applications/{object_id}")).document)
+            return _application((await self._rest.request("GET", _path(_V1, object_id))).document)
         except ServiceError as problem:
             if problem.refusal.not_found:
                 return None
@@ -84,7 +85,7 @@ class Graph:
 
     async def delete_application(self, object_id: str) -> bool:
         """Delete it with its principal and credentials; False where it was gone."""
-        return await self._delete(f"{_V1}/applications/{object_id}")
+        return await self._delete(_path(_V1, object_id))
 
     # --- Service principals -----------------------------------------------------------------------------
 
@@ -134,12 +135,12 @@ class Graph:
 
     async def change_credential(self, object_id: str, credential: FederatedCredential) -> None:
         """Give an existing one, named by its identifier, these values."""
-        path = f"{_credentials(_version(credential), object_id)}/{credential.identifier}"
+        path = _credentials(_version(credential), object_id) + _segment(credential.identifier)
         await self._rest.request("PATCH", path, body=_document(credential))
 
     async def remove_credential(self, object_id: str, credential: FederatedCredential) -> bool:
         """Remove one, named by its identifier; False where it was gone."""
-        return await self._delete(f"{_credentials(_V1, object_id)}/{credential.identifier}")
+        return await self._delete(_credentials(_V1, object_id) + _segment(credential.identifier))
 
     async def _delete(self, path: str) -> bool:
         try:
@@ -157,7 +158,16 @@ def quote(value: str) -> str:
 
 
 def _credentials(version: str, object_id: str) -> str:
-    return f"{version}/applications/{object_id}/federatedIdentityCredentials"
+    return f"{_path(version, object_id)}/federatedIdentityCredentials"
+
+
+def _path(version: str, object_id: str) -> str:
+    return f"{version}/applications{_segment(object_id)}"
+
+
+def _segment(identifier: str) -> str:
+    """An id as one segment of a path, whatever it holds."""
+    return "/" + parse.quote(identifier, safe="")
 
 
 def _version(credential: FederatedCredential) -> str:

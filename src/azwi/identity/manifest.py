@@ -32,7 +32,7 @@ from azwi.errors import ManifestError, sentence
 from azwi.identity.model import AccountOrder, IdentityRef, RoleOrder, Target
 from azwi.identity.names import credential_name, identity_credential_name, subject_of
 from azwi.identity.phases import choose_phases
-from azwi.identity.values import is_credential_name, is_identity_id, parse_duration, resource_id_of
+from azwi.identity.values import is_credential_name, is_guid, is_identity_id, parse_duration, resource_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +120,12 @@ def _problems(one: _Identity, file: _File, subscription: str) -> Iterator[str]:
     kinds = [one.application, one.application_client_id, one.application_object_id, one.managed_identity]
     if sum(map(bool, kinds)) != 1:
         yield ": name it by exactly one of application, applicationClientId, applicationObjectId, managedIdentity"
+    for field, value in (
+        ("applicationClientId", one.application_client_id),
+        ("applicationObjectId", one.application_object_id),
+    ):
+        if value and not is_guid(value):
+            yield f".{field}: {value!r} is no UUID"
     if one.managed_identity and not one.managed_identity.startswith("/"):
         if not one.resource_group:
             yield ".resourceGroup: a managed identity needs its resource group"
