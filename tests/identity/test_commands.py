@@ -243,6 +243,50 @@ def test_a_managed_identity_of_others_stays(lab: Lab) -> None:
     assert (["orders"], []) == (lab.identities(), lab.identity_credentials("orders"))
 
 
+def test_an_identity_that_stays_keeps_its_roles(lab: Lab, result: Read) -> None:
+    """Its own credential stays where that phase is skipped, so the identity stays, and what it may do."""
+    role = ("--azure-role=Reader", f"--azure-scope={GROUP}")
+    assert 0 == lab.run("sa", "create", *lab.account(), *IDENTITY, *role, "-ojson")
+    assert 4 == len(results(result()))
+    assert 0 == lab.run("sa", "delete", *lab.account(), *IDENTITY, "--skip-phases=federated-identity", "-ojson")
+    assert [("service account", "deleted"), ("managed identity", "kept")] == results(result())
+    assert (["orders"], 1, 1) == (lab.identities(), len(lab.identity_credentials("orders")), len(lab.assignments()))
+
+
+def test_an_identity_that_somebody_begins_to_use_keeps_its_roles(
+    lab: Lab, result: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the plan and the first role: its other credentials are asked for before a role goes."""
+    role = ("--azure-role=Reader", f"--azure-scope={GROUP}")
+    assert 0 == lab.run("sa", "create", *lab.account(), *IDENTITY, *role, "-ojson")
+    assert 4 == len(results(result()))
+    path = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/orders/federatedIdentityCredentials"
+    trust = {"issuer": "https://ci.example", "subject": "ci", "audiences": ["api://AzureADTokenExchange"]}
+
+    def meanwhile(*_: object, **__: object) -> None:
+        lab.arm(f"{path}/another", method="PUT", properties=trust)
+
+    monkeypatch.setattr("azwi.cli.creation.ask", meanwhile)
+    assert 0 == lab.run("sa", "delete", *lab.account(), *IDENTITY, "-ojson")
+    assert [("role assignment", "kept"), ("managed identity", "kept")] == results(result())[2:]
+    assert (["orders"], 1) == (lab.identities(), len(lab.assignments()))
+
+
+def test_a_role_that_is_named_goes_first(lab: Lab, result: Read) -> None:
+    """Once, also where azwi gave it and it would go with the identity."""
+    role = ("--azure-role=Reader", f"--azure-scope={GROUP}")
+    assert 0 == lab.run("sa", "create", *lab.account(), *IDENTITY, *role, "-ojson")
+    assert 4 == len(results(result()))
+    named = f"--role-assignment-id={lab.assignments()[0]['id']}"
+    assert 0 == lab.run("sa", "delete", *lab.account(), *IDENTITY, named, "-ojson")
+    assert [
+        ("role assignment", "deleted"),
+        ("federated credential", "deleted"),
+        ("service account", "deleted"),
+        ("managed identity", "deleted"),
+    ] == results(result())
+
+
 def test_the_issuer_is_read_from_the_cluster(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     """Where none is given: for create, delete, a credential and a file."""
     names = lab.account()[:2]

@@ -328,6 +328,14 @@ def test_the_roles_that_azwi_gave_go_with_the_identity() -> None:
     assert [] == plan_delete(none, found)
 
 
+def test_an_identity_whose_own_credential_stays_keeps_its_roles() -> None:
+    """The credential counts as going only where its phase runs."""
+    found = Found(Identity(MANAGED, CLIENT, own=True), (TRUST,), assignments=("/a",))
+    steps = plan_delete(removal(MANAGED, Phase.FEDERATED_IDENTITY, assignment=""), found)
+    assert [("service account", "absent"), ("managed identity", "spare")] == actions(steps)
+    assert "1 federated credentials that stay use it" == steps[-1].detail
+
+
 def test_a_service_account_can_stay_without_our_annotations() -> None:
     """And what deleting it would lose is told."""
     found = Found(Identity(APPLICATION), accounts={("shop", "orders"): replace(account(client_id="x"), foreign=3)})

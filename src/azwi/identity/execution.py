@@ -148,6 +148,9 @@ class Execution:
         services = self._services
         match step.thing, step.subject:
             case Thing.ROLE, str() as identifier:
+                # A role that goes with the identity stays with it, too.
+                if identifier in self._found.assignments and (others := await self._other_credentials()):
+                    return Result.KEPT, f"{others} federated credentials use its identity by now"
                 gone = await services.resource_manager.delete_assignment(identifier)
             case Thing.CREDENTIAL, FederatedCredential() as credential:
                 gone = await remove_credential(services, self.identity, credential)

@@ -203,7 +203,7 @@ class Found:
         credentials: Those it has; none where it is not there.
         accounts: By namespace and name; None for one that is not there.
         roles: Those that were asked for.
-        assignments: Ids of the role assignments that azwi made for it.
+        assignments: Ids of the role assignments that azwi made for it, and that go only with it.
     """
 
     identity: Identity

@@ -102,9 +102,10 @@ async def _list_what_may_be_gone(services: Services, identity: Identity) -> tupl
 
 
 async def _own_assignments(services: Services, removal: Removal, identity: Identity) -> tuple[str, ...]:
-    """Those that azwi made for a managed identity that it also made."""
+    """Those that azwi made for a managed identity that it also made, beside one that is named by itself."""
     if not (removal.identity.managed and identity.own and Phase.ROLE_ASSIGNMENT in removal.phases):
         return ()
     scope = "/".join(removal.identity.resource_id.split("/")[:3])
     there = await services.resource_manager.list_assignments(scope, identity.principal_id)
-    return tuple(one.identifier for one in there if is_own_assignment(one))
+    named = removal.assignment.lower()
+    return tuple(one.identifier for one in there if is_own_assignment(one) and one.identifier.lower() != named)

@@ -178,11 +178,12 @@ def _managed_removal(removal: Removal, found: Found) -> Iterator[Step]:
     if Phase.MANAGED_IDENTITY not in removal.phases:
         return
     step = Step(Phase.MANAGED_IDENTITY, Thing.MANAGED_IDENTITY, Action.DELETE, removal.identity.title)
-    others = [one for one in found.credentials if not _is_of(one, removal)]
+    going = Phase.FEDERATED_IDENTITY in removal.phases
+    staying = [one for one in found.credentials if not (going and _is_of(one, removal))]
     if not found.identity.exists:
         yield replace(step, action=Action.ABSENT, warning=True)
-    elif others:
-        yield replace(step, action=Action.SPARE, detail=f"{len(others)} other federated credentials use it")
+    elif staying:
+        yield replace(step, action=Action.SPARE, detail=f"{len(staying)} federated credentials that stay use it")
     elif not found.identity.own:
         yield replace(step, action=Action.SPARE, detail="azwi did not create it")
     else:
