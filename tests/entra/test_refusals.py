@@ -114,12 +114,22 @@ def test_refusals_are_told_with_what_to_do() -> None:
         in str(ServiceError(refusal(403, "AuthorizationFailed")))
     )
     assert "Graph could not be asked (PUT /x): No." == describe(refusal(None))
+    odd = Refusal("Graph", "PUT /x", 200, message="that is no JSON object")
+    assert "Graph answered PUT /x with 200, but that is no JSON object" == describe(odd)
     assert "Graph refused PUT /x with 400" == describe(Refusal("Graph", "PUT /x", 400))
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(401, "sign in again"), (403, "lacks"), (429, "later"), (500, "again"), (None, "again"), (400, "")],
+    [
+        (200, "HTTPS_PROXY"),
+        (401, "sign in again"),
+        (403, "lacks"),
+        (429, "later"),
+        (500, "again"),
+        (None, "again"),
+        (400, ""),
+    ],
 )
 def test_hints_by_status(status: int | None, words: str) -> None:
     """Where the code says nothing."""

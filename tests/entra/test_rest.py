@@ -174,6 +174,17 @@ def test_a_redirect_is_a_refusal() -> None:
     assert 1 == len(asked)
 
 
+@pytest.mark.parametrize("content", [b"<html>", b"[]", b"null", b""])
+def test_a_success_that_is_no_object_is_a_refusal(content: bytes) -> None:
+    """As of a proxy that wants a sign-in: told in a sentence, not sent again."""
+    answers, asked = script(httpx2.Response(200, content=content))
+    with pytest.raises(
+        ServiceError, match=r"Graph answered GET /v1.0/applications with 200, but that is no JSON object"
+    ):
+        run(answers, lambda rest: Graph(rest).find_applications("orders"), Time())
+    assert 1 == len(asked)
+
+
 def test_filters_are_escaped() -> None:
     """A quote in a name is doubled, and the whole is percent-encoded (defect 22 of the reference)."""
     answers, asked = script(httpx2.Response(200, json={"value": []}))

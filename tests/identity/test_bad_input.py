@@ -28,7 +28,9 @@ def test_only_role_assignments_are_deleted_as_such(
     """Another resource's id is refused with the form that is allowed, and no DELETE leaves."""
     arguments = ("sa", "delete", *phase, f"--role-assignment-id={GROUP}")
     assert 1 == lab.run(*arguments, *(() if phase else (*lab.account(), NAME)))
-    assert "is no role assignment; it must look like /SCOPE/providers/Microsoft.Authorization/" in capsys.readouterr().err
+    assert (
+        "is no role assignment; it must look like /SCOPE/providers/Microsoft.Authorization/" in capsys.readouterr().err
+    )
     assert [] == lab.write_requests()
 
 
@@ -42,7 +44,9 @@ def test_a_file_writes_to_no_other_resource(lab: Lab, capsys: pytest.CaptureFixt
     assert [] == lab.write_requests()
 
 
-@pytest.mark.parametrize("names", [("../secrets/tls", "shop"), ("tls", "shop/secrets"), ("..", "shop"), ("a?b", "shop")])
+@pytest.mark.parametrize(
+    "names", [("../secrets/tls", "shop"), ("tls", "shop/secrets"), ("..", "shop"), ("a?b", "shop")]
+)
 def test_a_service_account_is_the_only_object_that_is_asked_for(
     names: tuple[str, str], lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -51,3 +55,24 @@ def test_a_service_account_is_the_only_object_that_is_asked_for(
     assert 1 == lab.run("sa", "show", *flags)
     assert names[0] in capsys.readouterr().err
     assert {"serviceaccounts"} >= {path.split("/")[5] for _, path in lab.cluster.requests}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("issuer: !!bool x\n", "is no YAML or JSON: a value does not fit its tag"),
+        ("identities: []\n---\nidentities: []\n", "holds 2 documents; it must be one"),
+        ("", "the document: expected `object`, got `null`"),
+        ("a: [", "is no YAML or JSON: "),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told(
+    content: str, words: str, lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a sentence that names the file."""
+    file = lab.folder / "identities.yaml"
+    file.write_text(content)
+    assert 1 == lab.run("apply", f"-f{file}", "--yes")
+    told = capsys.readouterr().err
+    assert told.startswith(f"Error: {file}")
+    assert words in told

@@ -76,7 +76,10 @@ def test_values_of_an_identity_win() -> None:
         ({"application": "a", "managedIdentity": "b"}, "identities[0]: name it by exactly one of"),
         ({"managedIdentity": "b"}, "identities[0].resourceGroup: a managed identity needs its resource group"),
         ({"managedIdentity": "b", "resourceGroup": "g"}, "identities[0].subscription:"),
-        ({"managedIdentity": "/subscriptions/s/resourceGroups/g"}, "identities[0].managedIdentity: '/subscriptions/s/r"),
+        (
+            {"managedIdentity": "/subscriptions/s/resourceGroups/g"},
+            "identities[0].managedIdentity: '/subscriptions/s/r",
+        ),
         ({"managedIdentity": "b?c", "resourceGroup": "g", "subscription": "s"}, "/b?c' is no user-assigned managed id"),
         ({"managedIdentity": "b", "resourceGroup": "g#", "subscription": "s"}, "it must look like /subscriptions/SUBS"),
         ({"managedIdentity": "b", "resourceGroup": "..", "subscription": "s"}, "identities[0].managedIdentity: "),

@@ -88,15 +88,12 @@ def _read(filename: str) -> tuple[object, str]:
     import sys  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 
-    import yaml  # noqa: PLC0415
-
+    from azwi.cluster.manifests import load_documents, read_file  # noqa: PLC0415
     from azwi.errors import ManifestError  # noqa: PLC0415
 
     where = "standard input" if filename == "-" else filename
-    try:
-        text = sys.stdin.buffer.read() if filename == "-" else Path(filename).read_bytes()
-        return yaml.safe_load(text), where
-    except OSError as problem:
-        raise ManifestError(f"{where} cannot be read: {problem.strerror}") from problem
-    except (yaml.YAMLError, ValueError, RecursionError) as problem:
-        raise ManifestError(f"{where} is no YAML: {' '.join(str(problem).split())}") from problem
+    content = sys.stdin.buffer.read() if filename == "-" else read_file(Path(filename))
+    documents = load_documents(content, where)
+    if len(documents) > 1:
+        raise ManifestError(f"{where} holds {len(documents)} documents; it must be one")
+    return documents[0] if documents else None, where

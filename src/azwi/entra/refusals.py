@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409
 UNAVAILABLE: Final = 503
+_MULTIPLE_CHOICES: Final = 300
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
 _MAX_MESSAGE: Final = 1000  # characters
@@ -110,6 +111,8 @@ def describe(refusal: Refusal) -> str:
     """The refusal as a sentence without a full stop."""
     if refusal.status is None:
         return f"{refusal.service} could not be asked ({refusal.request}): {refusal.message}"
+    if refusal.status < _MULTIPLE_CHOICES:
+        return f"{refusal.service} answered {refusal.request} with {refusal.status}, but {refusal.message}"
     code = f" {refusal.code}" if refusal.code else ""
     message = f": {refusal.message.rstrip('.')}" if refusal.message else ""
     trace = f" (correlation id {refusal.correlation_id})" if refusal.correlation_id else ""
@@ -126,6 +129,8 @@ def advise(refusal: Refusal) -> str:
         return "the signed-in identity lacks the permission for this"
     if refusal.status == TOO_MANY_REQUESTS:
         return "it asks for patience: run the same command again later"
+    if refusal.status is not None and refusal.status < _MULTIPLE_CHOICES:
+        return "something else answers in its place: check --azure-env, HTTPS_PROXY and NO_PROXY"
     if refusal.status is None or refusal.status >= SERVER_ERROR:
         return "run the same command again: what is done already stays as it is"
     return ""

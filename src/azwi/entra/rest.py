@@ -29,6 +29,7 @@ MAX_ANSWER_BYTES: Final = 16 << 20
 _MAX_PAGES: Final = 1000
 _PASSING: Final = frozenset({429, 500, 502, 503, 504})
 _REPEATABLE: Final = frozenset({"GET", "PUT", "DELETE", "PATCH", "HEAD"})
+_SILENT: Final = frozenset({"DELETE", "PATCH"})  # whose answers may have no body
 
 log = logger("azwi")
 
@@ -201,6 +202,8 @@ class RestClient:
         log.debug("asked", extra={"fields": {"request": described, "status": answer.status_code}})
         document = _read(answer.content)
         if answer.is_success:
+            if not isinstance(document, dict) and (answer.content or method not in _SILENT):
+                return Refusal(self._service, described, answer.status_code, message="that is no JSON object")
             return Reply(answer.status_code, document, answer.headers)
         retry_after = parse_retry_after(answer.headers.get("retry-after"))
         return read_refusal(self._service, described, answer.status_code, document, answer.headers, retry_after)
