@@ -31,11 +31,19 @@ def test_version_is_printed_as_the_reference_does(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == f"Version: {__version__}\nGitCommit: unknown\n"
 
 
+@pytest.mark.parametrize("arguments", [["--debug", "version"], ["version", "--debug"], ["--debug"]])
+def test_debug_is_taken_everywhere(arguments: list[str]) -> None:
+    """As the reference's persistent flag."""
+    assert main(arguments) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (["bogus"], 1, "bogus"),
         (["demo", "--bogus"], 2, "--bogus"),
+        (["emulator", "--state"], 2, "--state"),
+        (["--bogus"], 2, "--bogus"),
         (["emulator"], 2, "--state"),
         (["emulator", "--state=x", "--dir=y", "--port=70000"], 2, "70000"),
         (["emulator", "--state=/nonexistent", "--dir=y"], 1, "/nonexistent"),

@@ -58,6 +58,10 @@ def test_a_bare_group_shows_its_usage(arguments: list[str], capsys: pytest.Captu
         (["sa", "create", "phase", "role-assignment", "--skip-phases=x"], "--skip-phases"),
         (["apply"], "--filename"),
         (["credential", "sync"], "--from-issuer"),
+        (["sa", "create", "--service-account-name"], "--service-account-name"),
+        (["--debug", "sa", "create", "--debug=true"], "--debug"),
+        (["apply", "-f"], "-f"),
+        (["version", "--debug=true"], "--debug"),
         (["completion", "tcsh"], "tcsh"),
     ],
 )
@@ -109,6 +113,12 @@ def test_sign_in_options_may_stand_anywhere(lab: Lab, result: Read) -> None:
     arguments = ["sa", "--azure-env=Foo", first, "create", "--azure-env=AzureCloud", "phase", *others]
     assert 0 == main([*arguments, "app", NAME, "-ojson"])
     assert ["created", "created"] == [one for _, one in results(result())]
+
+
+def test_debug_may_stand_before_the_command(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each request is logged, without its content."""
+    assert 0 == main(["--debug", "sa", "create", "phase", "app", NAME, *lab.flags()])
+    assert "POST /graph/v1.0/applications" in capsys.readouterr().err
 
 
 def test_the_only_subscription_is_found(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from azwi.cli.options import DEBUG, apply_options
 from azwi.errors import AzwiError
 from azwi.version import GIT_COMMIT, __version__
 
@@ -71,6 +72,7 @@ def _keep_paragraphs(command: click.Command) -> None:
 
 
 @click.group(cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@apply_options(DEBUG)
 @click.pass_context
 def azwi(ctx: click.Context) -> None:
     """Identities from Microsoft Entra for Kubernetes workloads, without secrets."""
@@ -79,25 +81,30 @@ def azwi(ctx: click.Context) -> None:
 
 
 @click.command()
+@apply_options(DEBUG)
 def version() -> None:
     """Print the version."""
     click.echo(f"Version: {__version__}\nGitCommit: {GIT_COMMIT}")
 
 
-def _command_of(ctx: click.Context | None) -> str:
-    """The command below azwi that a context belongs to."""
-    while ctx is not None and ctx.parent is not None and ctx.parent.parent is not None:
+def _command_of(problem: click.UsageError, arguments: Sequence[str]) -> str:
+    """The command below azwi that was used wrongly: by its context, or where click's parser gives none by its name."""
+    ctx = problem.ctx
+    if ctx is None:
+        return next((word for word in arguments if not word.startswith("-")), "")
+    while ctx.parent is not None and ctx.parent.parent is not None:
         ctx = ctx.parent
-    return (ctx.info_name or "") if ctx is not None else ""
+    return ctx.info_name or ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; gives the exit code: 0, 1 for a failure, 2 for a bad flag."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        result = azwi.main(args=None if argv is None else list(argv), prog_name="azwi", standalone_mode=False)
+        result = azwi.main(args=arguments, prog_name="azwi", standalone_mode=False)
     except click.UsageError as problem:
         problem.show()
-        return 1 if _command_of(problem.ctx) in _REFERENCE else problem.exit_code
+        return 1 if _command_of(problem, arguments) in _REFERENCE else problem.exit_code
     except click.ClickException as problem:
         problem.show()
         return problem.exit_code

@@ -129,6 +129,7 @@ def _kept(*names: str, text: str, **how: Any) -> Callable[[Any], Any]:  # noqa: 
     return click.option(*names, help=text, expose_value=False, callback=remember, **({"default": ""} | how))
 
 
+DEBUG: Final = (_kept("--debug", is_flag=True, default=False, text="Log each request, without its content."),)
 _SIGN_IN: Final = (
     _kept("--azure-env", default="AzurePublicCloud", show_default=True, text="The Azure cloud."),
     _kept("-s", "--subscription-id", text="Azure subscription; the Azure CLI's selected one when left out."),
@@ -143,7 +144,7 @@ _SIGN_IN: Final = (
     _kept("--graph-endpoint", text="Microsoft Graph's address in a private cloud."),
     _kept("--resource-manager-endpoint", text="Azure Resource Manager's address in a private cloud."),
     _kept("--ca-file", text="PEM file of the authorities to trust for all three; SSL_CERT_FILE when left out."),
-    _kept("--debug", is_flag=True, default=False, text="Log each request, without its content."),
+    *DEBUG,
 )
 _CLUSTER: Final = (
     _kept("--kubeconfig", text="Kubeconfig; KUBECONFIG, the Pod's account or ~/.kube/config when left out."),
