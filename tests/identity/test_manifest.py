@@ -54,6 +54,23 @@ def test_an_identity_that_is_named_twice_is_one_target() -> None:
     assert (RoleOrder("r", "/s"),) == target.roles
 
 
+def test_a_service_account_has_one_identity_and_one_expiration() -> None:
+    """Else the last one written would win, and the next run would change it back; all are told together."""
+    a, longer = {"name": "a"}, {"name": "a", "tokenExpiration": "2h"}
+    identities = [
+        {"application": "orders", "serviceAccounts": [a, longer, {"name": "b"}]},
+        {"managedIdentity": "catalogue", "resourceGroup": "shop", "serviceAccounts": [a]},
+        {"application": "orders", "serviceAccounts": [{"name": "b"}]},
+    ]
+    with pytest.raises(ManifestError) as problem:
+        parse_targets(file(*identities), "f", SUBSCRIPTION)
+    assert (
+        "f: service account default/a is to have two values of tokenExpiration; "
+        "f: service account default/a is to have two identities, orders and catalogue"
+    ) == problem.value.message
+    assert "by a credential with its subject" in problem.value.hint
+
+
 def test_values_of_an_identity_win() -> None:
     """Issuer and audience at the top are for those that have none; so with a credential's."""
     one = {
@@ -91,6 +108,19 @@ def test_values_of_an_identity_win() -> None:
         ({"application": "a", "serviceAccounts": [{"name": "a", "tokenExpiration": "1m"}]}, "must be 1h to 24h"),
         ({"application": "a", "credentials": [{"name": "xyz"}]}, "credentials[0]: give either subject or"),
         ({"application": "a", "credentials": [{"name": "x", "subject": "s"}]}, "credentials[0].name: 'x' must be 3"),
+        (
+            {"application": "a", "serviceAccounts": [{"name": "A"}]},
+            "serviceAccounts[0].name: 'A' must be small",
+        ),
+        (
+            {"application": "a", "serviceAccounts": [{"name": "a", "namespace": "b.c"}]},
+            "serviceAccounts[0].namespace: 'b.c' must be at most 63",
+        ),
+        ({"application": "a", "roles": [{"role": "", "scope": "/s"}]}, "roles[0].role: a role is needed"),
+        (
+            {"application": "a", "roles": [{"role": "r", "scope": ""}]},
+            "roles[0].scope: a scope is needed, such as /sub",
+        ),
         ({"applicationClientId": "x/../y"}, "identities[0].applicationClientId: 'x/../y' is no UUID"),
         ({"applicationObjectId": "x"}, "identities[0].applicationObjectId: 'x' is no UUID"),
         ({"application": "a", "bogus": 1}, "object contains unknown field `bogus`"),

@@ -170,6 +170,17 @@ def test_a_name_that_trusts_somebody_else_is_not_overwritten() -> None:
         plan_credentials((TRUST,), (replace(TRUST, subject="other", name="ONE"),), "orders")
 
 
+def test_what_is_wanted_twice_is_planned_once() -> None:
+    """By whom it trusts, under its first name; two audiences or one name for two cannot be."""
+    twice = (TRUST, replace(TRUST, name="again"))
+    (step,) = plan_credentials(twice, (), "orders")
+    assert (Action.CREATE, "one") == (step.action, step.name)
+    with pytest.raises(OrderError, match="is to be trusted with two audiences, a and b"):
+        plan_credentials((TRUST, replace(TRUST, audiences=("b",))), (), "orders")
+    with pytest.raises(OrderError, match=r"'ONE' is to trust both .*orders of .* and x of "):
+        plan_credentials((TRUST, replace(TRUST, name="ONE", subject="x")), (), "orders")
+
+
 def test_the_room_of_an_identity_is_known_before_anything_is_written() -> None:
     """Twenty fit; the twenty-first is refused with the count."""
     there = tuple(replace(TRUST, name=f"n{number}", subject=f"s{number}") for number in range(19))
@@ -373,6 +384,9 @@ _NO_ASSIGNMENT = "--role-assignment-id: .* is no role assignment; it must look l
         ({"application_name": ""}, "aad-application", "--aad-application-name is required"),
         ({"account_name": "", "application_name": "x"}, "service-account", "--service-account-name is required"),
         ({"namespace": ""}, "service-account", "--service-account-namespace is required"),
+        ({"account_name": "A/b"}, "service-account", "--service-account-name: 'A/b' must be small letters"),
+        ({"namespace": "a.b"}, "service-account", "--service-account-namespace: 'a.b' must be at most 63"),
+        ({"namespace": "a" * 64}, "service-account", "--service-account-namespace: 'a*' must be at most 63"),
         ({"expiration": 3599}, "service-account", "must be between 1h and 24h"),
         ({"expiration": 86401}, "service-account", "must be between 1h and 24h"),
         ({"issuer": ""}, "federated-identity", "--service-account-issuer-url is required"),

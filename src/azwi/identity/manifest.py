@@ -30,7 +30,15 @@ from azwi.contract import DEFAULT_AUDIENCE, DEFAULT_EXPIRATION, MAX_EXPIRATION, 
 from azwi.entra.federation import FederatedCredential
 from azwi.errors import ManifestError, sentence
 from azwi.identity.model import AccountOrder, IdentityRef, RoleOrder, Target
-from azwi.identity.names import credential_name, identity_credential_name, subject_of
+from azwi.identity.names import (
+    ACCOUNT_FORM,
+    NAMESPACE_FORM,
+    credential_name,
+    identity_credential_name,
+    is_account_name,
+    is_namespace,
+    subject_of,
+)
 from azwi.identity.phases import choose_phases
 from azwi.identity.values import is_credential_name, is_guid, is_identity_id, parse_duration, resource_id_of
 
@@ -113,7 +121,12 @@ def parse_targets(document: object, where: str, subscription: str) -> list[Targe
     ]
     if problems:
         raise ManifestError(sentence(problems))
-    return _merge([_target(one, file, subscription) for one in file.identities])
+    targets = _merge([_target(one, file, subscription) for one in file.identities])
+    contradictions = [f"{where}: {problem}" for problem in _contradictions(targets)]
+    if contradictions:
+        hint = "list it once; other identities can trust it by a credential with its subject"
+        raise ManifestError(sentence(contradictions), hint=hint)
+    return targets
 
 
 def _problems(one: _Identity, file: _File, subscription: str) -> Iterator[str]:
@@ -139,14 +152,23 @@ def _problems(one: _Identity, file: _File, subscription: str) -> Iterator[str]:
         )
     if one.service_accounts and not (one.issuer or file.issuer):
         yield ".issuer: the issuer of the service accounts' tokens is needed, here or at the top"
-    yield from _list_problems(one, file)
+    yield from _account_problems(one)
+    yield from _credential_problems(one, file)
+    yield from _role_problems(one)
 
 
-def _list_problems(one: _Identity, file: _File) -> Iterator[str]:
+def _account_problems(one: _Identity) -> Iterator[str]:
     for number, account in enumerate(one.service_accounts):
+        if not is_account_name(account.name):
+            yield f".serviceAccounts[{number}].name: {account.name!r} must be {ACCOUNT_FORM}"
+        if not is_namespace(account.namespace):
+            yield f".serviceAccounts[{number}].namespace: {account.namespace!r} must be {NAMESPACE_FORM}"
         seconds = parse_duration(account.token_expiration) if account.token_expiration else DEFAULT_EXPIRATION
         if seconds is None or not MIN_EXPIRATION <= seconds <= MAX_EXPIRATION:
             yield f".serviceAccounts[{number}].tokenExpiration: {account.token_expiration!r} must be 1h to 24h"
+
+
+def _credential_problems(one: _Identity, file: _File) -> Iterator[str]:
     for number, credential in enumerate(one.credentials):
         if not is_credential_name(credential.name):
             yield f".credentials[{number}].name: {credential.name!r} must be 3 to 120 letters, digits, - and _"
@@ -154,6 +176,27 @@ def _list_problems(one: _Identity, file: _File) -> Iterator[str]:
             yield f".credentials[{number}]: give either subject or claimsMatchingExpression"
         if not (credential.issuer or one.issuer or file.issuer):
             yield f".credentials[{number}].issuer: an issuer is needed"
+
+
+def _role_problems(one: _Identity) -> Iterator[str]:
+    for number, role in enumerate(one.roles):
+        if not role.role:
+            yield f".roles[{number}].role: a role is needed, by its name, GUID or resource id"
+        if not role.scope:
+            yield f".roles[{number}].scope: a scope is needed, such as /subscriptions/…/resourceGroups/shop"
+
+
+def _contradictions(targets: list[Target]) -> Iterator[str]:
+    """Service accounts whose annotations could not hold what is wanted of them."""
+    seen: dict[tuple[str, str], tuple[IdentityRef, AccountOrder]] = {}
+    for target in targets:
+        ref = target.identity
+        for account in target.accounts:
+            other, first = seen.setdefault((account.namespace, account.name), (ref, account))
+            if other != ref:
+                yield f"service account {account.title} is to have two identities, {other.title} and {ref.title}"
+            elif first != account:
+                yield f"service account {account.title} is to have two values of tokenExpiration"
 
 
 def _target(one: _Identity, file: _File, subscription: str) -> Target:

@@ -10,10 +10,15 @@ import hashlib
 import re
 from typing import Final
 
+from azwi.admission.values import is_object_name
+
 _SUBJECT: Final = re.compile(r"system:serviceaccount:([^:]+):([^:]+)")
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _READABLE: Final = 80  # characters of namespace and name in a credential's name
 _DIGEST: Final = 12  # hex digits that tell two of them apart
+_MAX_LABEL: Final = 63  # characters; Kubernetes, "Object Names and IDs"
+ACCOUNT_FORM: Final = "small letters, digits, - and ., the first and the last no - or ."
+NAMESPACE_FORM: Final = "at most 63 small letters, digits and -, the first and the last no -"
 
 
 def application_name(namespace: str, name: str, issuer: str) -> str:
@@ -53,6 +58,16 @@ def compare_issuers(given: str, actual: str) -> str:
 def subject_of(namespace: str, name: str) -> str:
     """The subject of a service account's tokens."""
     return f"system:serviceaccount:{namespace}:{name}"
+
+
+def is_account_name(text: str) -> bool:
+    """Whether a service account can be called so: by a DNS subdomain."""
+    return is_object_name(text)
+
+
+def is_namespace(text: str) -> bool:
+    """Whether a namespace can be called so: by a DNS label."""
+    return is_object_name(text) and "." not in text and len(text) <= _MAX_LABEL
 
 
 def account_of(subject: str) -> tuple[str, str] | None:

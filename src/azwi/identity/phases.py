@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from azwi.contract import MAX_EXPIRATION, MIN_EXPIRATION
 from azwi.identity.model import OrderError, Phase
+from azwi.identity.names import ACCOUNT_FORM, NAMESPACE_FORM, is_account_name, is_namespace
 from azwi.identity.values import is_assignment_id
 
 if TYPE_CHECKING:
@@ -140,7 +141,13 @@ def _assignment_needs(given: Given) -> str | None:
 def _names_needed(given: Given) -> str | None:
     if not given.account_name:
         return "--service-account-name is required"
-    return None if given.namespace else "--service-account-namespace is required"
+    if not given.namespace:
+        return "--service-account-namespace is required"
+    if not is_account_name(given.account_name):
+        return f"--service-account-name: {given.account_name!r} must be {ACCOUNT_FORM}"
+    if not is_namespace(given.namespace):
+        return f"--service-account-namespace: {given.namespace!r} must be {NAMESPACE_FORM}"
+    return None
 
 
 def _account_needs(given: Given) -> str | None:

@@ -101,9 +101,10 @@ def plan_credentials(
     """The steps that give an identity these credentials, beside those it has.
 
     Raises:
-        OrderError: A name is taken by a credential that trusts somebody else, or there would be too many.
+        OrderError: A name is taken by a credential that trusts somebody else, what is wanted contradicts itself, or
+            there would be too many.
     """
-    steps = [_credential_step(one, there) for one in wanted]
+    steps = [_credential_step(one, there) for one in _distinct(wanted)]
     count = len(there) + sum(step.action is Action.CREATE for step in steps)
     if count > MAX_CREDENTIALS:
         raise OrderError(
@@ -112,6 +113,29 @@ def plan_credentials(
             hint="remove some with azwi credential remove, use a second identity, or one claims matching expression",
         )
     return steps
+
+
+def _distinct(wanted: tuple[FederatedCredential, ...]) -> list[FederatedCredential]:
+    """Each trust once, under the name that it is wanted by first.
+
+    Raises:
+        OrderError: One trust is wanted with two audiences, or one name for two.
+    """
+    distinct: list[FederatedCredential] = []
+    for one in wanted:
+        same = next((first for first in distinct if first.trusted == one.trusted), None)
+        if same is not None and same.audiences != one.audiences:
+            audiences = f"{' '.join(same.audiences)} and {' '.join(one.audiences)}"
+            raise OrderError(f"{trust_of(one)} is to be trusted with two audiences, {audiences}")
+        namesake = next((first for first in distinct if first.name.lower() == one.name.lower()), None)
+        if same is None and namesake is not None:
+            raise OrderError(
+                f"federated credential {one.name!r} is to trust both {trust_of(namesake)} and {trust_of(one)}",
+                hint="give one of them another name",
+            )
+        if same is None:
+            distinct.append(one)
+    return distinct
 
 
 def _credential_step(wanted: FederatedCredential, there: tuple[FederatedCredential, ...]) -> Step:
