@@ -76,3 +76,11 @@ def test_a_file_that_cannot_be_read_is_told(
     told = capsys.readouterr().err
     assert told.startswith(f"Error: {file}")
     assert words in told
+
+
+def test_a_role_that_does_not_exist_is_told_at_once(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not waited for as what was created a moment ago."""
+    flags = ("--azure-role=12345678-1234-1234-1234-123456789012", f"--azure-scope={GROUP}")
+    assert 1 == lab.run("sa", "create", *lab.account(), NAME, *flags)
+    assert "RoleDefinitionDoesNotExist" in capsys.readouterr().err
+    assert 1 == len([one for one in lab.write_requests() if "roleAssignments" in one[1]])

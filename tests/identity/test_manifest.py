@@ -119,7 +119,11 @@ def test_values_of_an_identity_win() -> None:
         ({"application": "a", "roles": [{"role": "", "scope": "/s"}]}, "roles[0].role: a role is needed"),
         (
             {"application": "a", "roles": [{"role": "r", "scope": ""}]},
-            "roles[0].scope: a scope is needed, such as /sub",
+            "roles[0].scope: '' must be a path",
+        ),
+        (
+            {"application": "a", "roles": [{"role": "r", "scope": "s"}]},
+            "roles[0].scope: 's' must be a path, such as /s",
         ),
         ({"applicationClientId": "x/../y"}, "identities[0].applicationClientId: 'x/../y' is no UUID"),
         ({"applicationObjectId": "x"}, "identities[0].applicationObjectId: 'x' is no UUID"),

@@ -381,6 +381,8 @@ _NO_ASSIGNMENT = "--role-assignment-id: .* is no role assignment; it must look l
     ("changes", "phase", "lacks"),
     [
         ({}, "", ""),
+        ({"scope": "/"}, "", ""),
+        ({"scope": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Web/sites/a b/"}, "", ""),
         ({"application_name": ""}, "aad-application", "--aad-application-name is required"),
         ({"account_name": "", "application_name": "x"}, "service-account", "--service-account-name is required"),
         ({"namespace": ""}, "service-account", "--service-account-namespace is required"),
@@ -391,6 +393,8 @@ _NO_ASSIGNMENT = "--role-assignment-id: .* is no role assignment; it must look l
         ({"expiration": 86401}, "service-account", "must be between 1h and 24h"),
         ({"issuer": ""}, "federated-identity", "--service-account-issuer-url is required"),
         ({"scope": ""}, "role-assignment", "--azure-scope is required"),
+        ({"scope": "subscriptions/s"}, "role-assignment", "--azure-scope: 'subscriptions/s' must be a path"),
+        ({"scope": "/s/../t"}, "role-assignment", "--azure-scope: '/s/../t' must be a path"),
         ({"role": ""}, "role-assignment", "--azure-role is required"),
         (
             {"principal_name": ""},

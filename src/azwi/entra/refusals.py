@@ -40,6 +40,10 @@ CONCURRENT_CODES: Final = frozenset(
 REPLICATION_CODES: Final = frozenset(
     {"PrincipalNotFound", "ParentResourceNotFound", "NoBackingApplicationObject", "Request_ResourceNotFound"}
 )
+# No moment passes that: what the request names is not there, whatever was created before it.
+_MISSING_CODES: Final = frozenset(
+    {"ResourceGroupNotFound", "SubscriptionNotFound", "InvalidResourceType", "RoleDefinitionDoesNotExist"}
+)
 # Somebody was faster, or an earlier attempt arrived although its answer did not.
 EXISTS_CODES: Final = frozenset({"Request_MultipleObjectsWithSameKeyValue", "RoleAssignmentExists"})
 # Graph: issuer and subject of a federated credential must be unique in the application (HTTP 400).
@@ -179,7 +183,8 @@ def decide_delay(refusal: Refusal, attempt: int, waited: float, *, repeatable: b
     """
     patience = PATIENCE
     throttled = refusal.status in {TOO_MANY_REQUESTS, UNAVAILABLE}
-    if awaiting and (refusal.not_found or refusal.means(REPLICATION_CODES)):
+    missing = refusal.not_found and not refusal.means(_MISSING_CODES)
+    if awaiting and (missing or refusal.means(REPLICATION_CODES)):
         patience = REPLICATION_PATIENCE
     elif not (
         throttled

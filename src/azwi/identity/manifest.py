@@ -40,7 +40,7 @@ from azwi.identity.names import (
     subject_of,
 )
 from azwi.identity.phases import choose_phases
-from azwi.identity.values import is_credential_name, is_guid, is_identity_id, parse_duration, resource_id_of
+from azwi.identity.values import is_credential_name, is_guid, is_identity_id, is_scope, parse_duration, resource_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,8 +182,8 @@ def _role_problems(one: _Identity) -> Iterator[str]:
     for number, role in enumerate(one.roles):
         if not role.role:
             yield f".roles[{number}].role: a role is needed, by its name, GUID or resource id"
-        if not role.scope:
-            yield f".roles[{number}].scope: a scope is needed, such as /subscriptions/…/resourceGroups/shop"
+        if not is_scope(role.scope):
+            yield f".roles[{number}].scope: {role.scope!r} must be a path, such as /subscriptions/…/resourceGroups/shop"
 
 
 def _contradictions(targets: list[Target]) -> Iterator[str]:

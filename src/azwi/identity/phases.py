@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from azwi.contract import MAX_EXPIRATION, MIN_EXPIRATION
 from azwi.identity.model import OrderError, Phase
 from azwi.identity.names import ACCOUNT_FORM, NAMESPACE_FORM, is_account_name, is_namespace
-from azwi.identity.values import is_assignment_id
+from azwi.identity.values import is_assignment_id, is_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -169,6 +169,8 @@ def _credential_needs(given: Given) -> str | None:
 def _role_needs(given: Given) -> str | None:
     if not given.scope:
         return "--azure-scope is required"
+    if not is_scope(given.scope):
+        return f"--azure-scope: {given.scope!r} must be a path, such as /subscriptions/…/resourceGroups/shop"
     if not given.role:
         return "--azure-role is required"
     known = given.managed or given.principal_name or given.principal_id

@@ -17,6 +17,7 @@ _RESOURCE_ID: Final = re.compile(
 )
 # A segment of a path that stays one on its way: nothing that ends or climbs out of the path, no escape.
 _SEGMENT: Final = r"/(?!\.{1,2}(?:/|\Z))[^/\s?#%\\]+"
+_SCOPE: Final = re.compile(r"/|(?:/(?!\.{1,2}(?:/|\Z))[^/?#\r\n\\]+)+/?")  # names of resources may hold blanks
 _ASSIGNMENT_ID: Final = re.compile(
     rf"(?:{_SEGMENT})*/providers/Microsoft\.Authorization/roleAssignments{_SEGMENT}", re.IGNORECASE
 )
@@ -53,6 +54,11 @@ def is_identity_id(text: str) -> bool:
 def is_assignment_id(text: str) -> bool:
     """Whether a text is the path of a role assignment."""
     return _ASSIGNMENT_ID.fullmatch(text) is not None
+
+
+def is_scope(text: str) -> bool:
+    """Whether a text can be where a role is assigned: a path, which nothing in it ends or climbs out of."""
+    return _SCOPE.fullmatch(text) is not None
 
 
 def is_credential_name(text: str) -> bool:
