@@ -140,8 +140,33 @@ def test_pages_are_followed_to_the_end() -> None:
     assert ["a", "c"] == [request.url.params["$skiptoken"] for request in asked[1:]]
 
 
+@pytest.mark.parametrize("origin", ["https://graph.example:443", "https://Graph.Example", "HTTPS://graph.example"])
+def test_a_next_page_of_the_same_origin_is_followed(origin: str) -> None:
+    """However it is written."""
+    answers, asked = script(
+        httpx2.Response(200, json={"value": [1], "nextLink": f"{origin}/v1.0/x?$skiptoken=a"}),
+        httpx2.Response(200, json={"value": [2]}),
+    )
+
+    async def read(rest: RestClient) -> list[object]:
+        return [one async for one in rest.items("/v1.0/x")]
+
+    assert [1, 2] == run(answers, read, Time())
+    assert "graph.example" == asked[1].url.host
+
+
 @pytest.mark.parametrize(
-    "link", ["https://evil.example/v1.0/x", "http://graph.example/v1.0/x", f"{BASE}.evil.example/x"]
+    "link",
+    [
+        "https://evil.example/v1.0/x",
+        "http://graph.example/v1.0/x",
+        f"{BASE}.evil.example/x",
+        f"{BASE}:444/x",
+        "https://graph.example@evil.example/x",
+        "https://me@graph.example/x",
+        "https://graph.example:x/y",
+        "v1.0/x",
+    ],
 )
 def test_a_next_page_elsewhere_is_not_followed(link: str) -> None:
     """The token would go there."""

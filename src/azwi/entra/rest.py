@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TIMEOUT: Final = 30.0  # seconds for each step of a request
 MAX_ANSWER_BYTES: Final = 16 << 20
 _MAX_PAGES: Final = 1000
+_HTTPS_PORT: Final = 443
 _PASSING: Final = frozenset({429, 500, 502, 503, 504})
 _REPEATABLE: Final = frozenset({"GET", "PUT", "DELETE", "PATCH", "HEAD"})
 _SILENT: Final = frozenset({"DELETE", "PATCH"})  # whose answers may have no body
@@ -91,6 +92,16 @@ def refuse_others(hosts: frozenset[str]) -> Callable[[httpx2.Request], None]:
 def hosts_of(*addresses: str) -> frozenset[str]:
     """The host names in addresses; empty ones have none."""
     return frozenset(urlsplit(address).hostname or "" for address in addresses if address)
+
+
+def _is_below(address: str, base: str) -> bool:
+    """Whether an address has the same scheme, host and port as another, and a path below its path."""
+    try:
+        url, above = httpx2.URL(address), httpx2.URL(base)
+    except httpx2.InvalidURL:
+        return False
+    origins = {(one.scheme, one.host, one.port or _HTTPS_PORT) for one in (url, above)}
+    return len(origins) == 1 and not url.userinfo and url.path.startswith(above.path.rstrip("/") + "/")
 
 
 class RestClient:
@@ -178,9 +189,8 @@ class RestClient:
             )
         if path.startswith("/"):
             return self.base_url + path
-        if not path.startswith(self.base_url + "/"):
-            host = urlsplit(path).hostname
-            raise ServiceError(Refusal(self._service, "a next page", None, message=f"it points to {host}"))
+        if not _is_below(path, self.base_url):
+            raise ServiceError(Refusal(self._service, "a next page", None, message=f"it points to {path[:200]!r}"))
         return path
 
     async def _send(
