@@ -218,6 +218,13 @@ def test_filters_are_escaped() -> None:
     assert b"%26" in asked[0].url.raw_path
 
 
+@pytest.mark.parametrize(("status", "made"), [(201, "/a"), (200, "")])
+def test_a_role_that_was_there_is_not_new(status: int, made: str) -> None:
+    """The service says so by 200 in place of 201."""
+    answers, _ = script(httpx2.Response(status, json={"id": "/a"}))
+    assert made == run(answers, lambda rest: ResourceManager(rest).assign_role("/s", "/r/d", "p"), Time())
+
+
 def test_an_id_is_one_segment_of_a_path() -> None:
     """Whatever it holds, no other object is asked for."""
     answers, asked = script(*[httpx2.Response(204)] * 3)

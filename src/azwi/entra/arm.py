@@ -175,7 +175,7 @@ class ResourceManager:
             if problem.refusal.means(EXISTS_CODES):
                 return ""
             raise
-        return str((reply.document or {}).get("id") or path)
+        return str(reply.document.get("id") or path) if reply.status == _CREATED else ""
 
     async def delete_assignment(self, identifier: str) -> bool:
         """Delete one by its id; False where it was gone, which the service says with 204."""
