@@ -344,6 +344,16 @@ def test_phases_one_by_one(lab: Lab) -> None:
     assert ([], [], {}) == (lab.identities(), lab.assignments(), lab.cluster.objects)
 
 
+def test_a_principal_of_another_name_is_found_again(lab: Lab, result: Read) -> None:
+    """By its application: Graph gives it the application's name, and the second run changes nothing."""
+    role = ("--azure-role=Reader", f"--azure-scope={GROUP}")
+    arguments = ("sa", "create", *lab.account(), NAME, "--service-principal-name=other", *role, "-ojson")
+    assert 0 == lab.run(*arguments)
+    assert {"created"} == {one for _, one in results(result())}
+    assert 0 == lab.run(*arguments)
+    assert {"unchanged"} == {one for _, one in results(result())}
+
+
 def test_phases_by_ids(lab: Lab) -> None:
     """Client id, object id and principal id stand for names, and nothing is looked up for them."""
     made = lab.create_application("orders")

@@ -44,7 +44,9 @@ _EXPIRATION = click.option(
 )
 _ACCOUNT: Final = (_NAME, _NAMESPACE, _ISSUER)
 _PRINCIPAL: Final = (
-    click.option("--service-principal-name", default="", help="Its principal's name; the application's when left out."),
+    click.option(
+        "--service-principal-name", default="", help="Name of a service principal, where no application is named."
+    ),
     click.option("--service-principal-object-id", default="", help="Object id of its principal."),
 )
 _ROLE: Final = (

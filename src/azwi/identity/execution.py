@@ -134,7 +134,8 @@ class Execution:
 
     async def _find_principal(self) -> str:
         ref = self.identity.ref
-        found = await find_identity(self._services, ref, principal=True, application=not ref.principal_name)
+        known = bool(self.identity.client_id) or not ref.principal_name
+        found = await find_identity(self._services, ref, principal=True, application=known)
         if not found.principal_id:
             raise AzwiError(
                 f"{ref.principal_name or ref.title!r} has no service principal, so it can have no role",

@@ -75,7 +75,7 @@ class IdentityRef:
         name: An application's display name.
         client_id: An application's.
         object_id: An application's own, not its principal's.
-        principal_name: A service principal's display name, where it differs from the application's.
+        principal_name: A service principal's display name, for where its application is not known.
         principal_id: A service principal's object id.
     """
 

@@ -110,20 +110,18 @@ async def _find_application(graph: Graph, ref: IdentityRef) -> ApplicationRecord
 
 
 async def _find_principal(graph: Graph, ref: IdentityRef, client_id: str) -> str:
-    """The object id of the service principal; empty where there is none."""
-    if ref.principal_name and ref.principal_name != ref.name:
-        found = await graph.find_principals_by_name(ref.principal_name)
-        if len(found) > 1:
-            ids = ", ".join(one.object_id for one in found)
-            raise OrderError(
-                f"{len(found)} service principals are called {ref.principal_name!r}: {ids}",
-                hint="name one by --service-principal-object-id",
-            )
-        return found[0].object_id if found else ""
-    if not client_id:
-        return ""
-    record = await graph.find_principal(client_id)
-    return record.object_id if record else ""
+    """The object id of the service principal, by its application where that is known; empty where there is none."""
+    if client_id:
+        record = await graph.find_principal(client_id)
+        return record.object_id if record else ""
+    found = await graph.find_principals_by_name(ref.principal_name) if ref.principal_name else []
+    if len(found) > 1:
+        ids = ", ".join(one.object_id for one in found)
+        raise OrderError(
+            f"{len(found)} service principals are called {ref.principal_name!r}: {ids}",
+            hint="name one by --service-principal-object-id",
+        )
+    return found[0].object_id if found else ""
 
 
 async def create_application(services: Services, ref: IdentityRef) -> Identity:
