@@ -485,15 +485,17 @@ def test_credentials_are_listed_added_and_removed(
     assert "shop/orders unknown" in capsys.readouterr().out
 
 
-def test_a_claims_matching_expression(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    """One credential for a namespace; listed with what it says."""
-    lab.create_application("orders")
+@pytest.mark.parametrize("identity", [(NAME,), IDENTITY], ids=["application", "managed-identity"])
+def test_a_claims_matching_expression(identity: tuple[str, ...], lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """One credential for a namespace; listed with what it says, and left alone the second time."""
+    phase = "app" if identity == (NAME,) else "mi"
+    assert 0 == lab.run("sa", "create", "phase", phase, *identity)
     expression = "claims['sub'] matches 'system:serviceaccount:shop:*'"
-    add = ("credential", "add", NAME, f"--claims-matching-expression={expression}", "--name=all")
+    add = ("credential", "add", *identity, f"--claims-matching-expression={expression}", "--name=all")
     for _ in range(2):
         assert 0 == lab.run(*add, f"--service-account-issuer-url={lab.emulator.issuer}")
-    capsys.readouterr()
-    assert 0 == lab.run("credential", "list", NAME)
+    assert "unchanged" in capsys.readouterr().err
+    assert 0 == lab.run("credential", "list", *identity)
     listed = capsys.readouterr().out
     assert expression in listed
     assert "orders uses 1 of 20" in listed

@@ -83,7 +83,8 @@ class Arm(Service):
         self, method: str, path: str, query: str = "", *, raw: bytes | None = None, **body: object
     ) -> tuple[int, Any]:
         """As a client would."""
-        return super().ask(method, path, f"api-version=2023-01-31&{query}", raw=raw, **body)
+        version = "" if "api-version=" in query else "api-version=2023-01-31&"
+        return super().ask(method, path, version + query, raw=raw, **body)
 
 
 def arm(**how: Any) -> Arm:  # noqa: ANN401

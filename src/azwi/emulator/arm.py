@@ -45,6 +45,7 @@ _MAX_CREDENTIALS: Final = 20
 _CREDENTIAL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{2,119}")
 _IDENTITY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{2,127}")
 _IDENTITIES: Final = "microsoft.managedidentity"
+_FLEXIBLE: Final = "2025-01-31-preview"  # the first version with claims matching expressions
 _AUTHORIZATION: Final = "microsoft.authorization"
 
 
@@ -111,6 +112,7 @@ class _Call:
         self._tenant = tenant
         self._subscription = subscription
         self._about = about
+        self._flexible = parse_qs(request.query)["api-version"][0] >= _FLEXIBLE
 
     # --- Subscriptions and groups -----------------------------------------------------------------------
 
@@ -206,7 +208,7 @@ class _Call:
 
     def _on_credentials(self, identity: Application, names: list[str]) -> Outcome:
         if not names:
-            listed = [render_credential(identity, one) for one in identity.credentials]
+            listed = [self._render(identity, one) for one in identity.credentials]
             return Outcome(json_answer(paginate(listed, self._request, self._about, "nextLink")))
         found = next((one for one in identity.credentials if one.name.lower() == names[0].lower()), None)
         others = tuple(one for one in identity.credentials if one is not found)
@@ -218,7 +220,7 @@ class _Call:
                 edit = self._put(replace(identity, credentials=others)) if found else None
                 return Outcome(Answer(200 if found else 204, b""), edit, writes_to)
             case _ if found is not None:
-                return Outcome(json_answer(render_credential(identity, found)))
+                return Outcome(json_answer(self._render(identity, found)))
             case _:
                 said = f"The Resource 'federatedIdentityCredentials/{names[0]}' was not found."
                 return self._refuse(404, "NotFound", said)
@@ -232,13 +234,13 @@ class _Call:
     ) -> Outcome:
         properties: Any = (read_body(self._request) or {}).get("properties") or {}
         audiences = properties.get("audiences") or []
-        expression = str((properties.get("claimsMatchingExpression") or {}).get("value") or "")
+        matching = (properties.get("claimsMatchingExpression") or {}) if self._flexible else {}
         made = FederatedCredential(
             name=found.name if found else name,
             issuer=str(properties.get("issuer") or ""),
             subject=str(properties.get("subject") or ""),
             audience=str(audiences[0]) if len(audiences) == 1 else "",
-            expression=expression,
+            expression=str(matching.get("value") or ""),
         )
         said_wrong = _find_wrong(made)
         if said_wrong:
@@ -252,8 +254,11 @@ class _Call:
             return self._refuse(400, "BadRequest", said)
         credentials = tuple(made if one is found else one for one in identity.credentials)
         changed = replace(identity, credentials=credentials if found else (*identity.credentials, made))
-        answer = json_answer(render_credential(identity, made), status=200 if found else 201)
+        answer = json_answer(self._render(identity, made), status=200 if found else 201)
         return Outcome(answer, self._put(changed), identity.resource_id.lower())
+
+    def _render(self, identity: Application, one: FederatedCredential) -> JsonObject:
+        return render_credential(identity, one, flexible=self._flexible)
 
     # --- Roles ------------------------------------------------------------------------------------------
 

@@ -50,12 +50,12 @@ def render_identity(one: Application, tenant: Tenant) -> JsonObject:
     }
 
 
-def render_credential(identity: Application, one: FederatedCredential) -> JsonObject:
-    """A federated credential of a managed identity."""
+def render_credential(identity: Application, one: FederatedCredential, *, flexible: bool) -> JsonObject:
+    """A federated credential of a managed identity, for a version of the API that knows expressions or not."""
     properties: JsonObject = {"issuer": one.issuer, "audiences": [one.audience]}
-    if one.expression:
+    if one.expression and flexible:
         properties["claimsMatchingExpression"] = {"value": one.expression, "languageVersion": 1}
-    else:
+    elif not one.expression:
         properties["subject"] = one.subject
     return {
         "id": f"{identity.resource_id}/federatedIdentityCredentials/{one.name}",
