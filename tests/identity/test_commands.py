@@ -243,6 +243,29 @@ def test_a_service_account_can_stay(lab: Lab) -> None:
     assert [] == lab.identities()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_service_account_that_is_gone_is_not_made_again(
+    replaced: bool,  # noqa: FBT001
+    lab: Lab,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the plan and its turn: it is told to be absent, and another of its name is left alone."""
+    assert 0 == lab.run("sa", "create", *lab.account(), *IDENTITY)
+    other = {"metadata": {"name": "orders", "namespace": "shop", "annotations": {f"{P}client-id": "theirs"}}}
+
+    def meanwhile(*_: object, **__: object) -> None:
+        lab.cluster.objects.clear()
+        if replaced:
+            lab.cluster.put(other)
+
+    monkeypatch.setattr("azwi.cli.creation.ask", meanwhile)
+    assert int(replaced) == lab.run("sa", "delete", *lab.account(), *IDENTITY, "--keep-service-account")
+    words = "uid mismatch" if replaced else "Warning: service-account: service account shop/orders absent"
+    assert words in capsys.readouterr().err
+    assert ({("shop", "orders"): other} if replaced else {}) == lab.cluster.objects
+
+
 def test_a_managed_identity_of_others_stays(lab: Lab) -> None:
     """It was there before azwi: its credential goes, it does not."""
     path = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/orders"

@@ -88,6 +88,10 @@ class Cluster:
 
     def _apply(self, key: tuple[str, str], wanted: Document, query: dict[str, list[str]]) -> tuple[int, Document]:
         manager = query["fieldManager"][0]
+        uid = wanted["metadata"].get("uid")
+        there = self.objects.get(key, {}).get("metadata", {}).get("uid")
+        if uid and uid != there:
+            return 409, {"kind": "Status", "reason": "Conflict", "message": "uid mismatch", "code": 409}
         fresh = {"metadata": {"namespace": key[0], "name": key[1], "uid": str(uuid.uuid4())}}
         found = self.objects.setdefault(key, {"apiVersion": "v1", "kind": "ServiceAccount", **fresh})
         metadata = found["metadata"]

@@ -137,6 +137,25 @@ class AccountWriter:
             raise
         return read_account(as_object(answer))
 
+    async def release(self, account: Account) -> bool:
+        """Take our annotations from exactly this account, which is never made; False where it was gone.
+
+        Raises:
+            ClusterError: As `read`; also where another of that name has taken its place.
+        """
+        metadata: JsonObject = {"name": account.name, "namespace": account.namespace, "annotations": {}}
+        if account.uid:
+            metadata["uid"] = account.uid
+        document = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+        path, query = _path(account.namespace, account.name), {"fieldManager": FIELD_MANAGER, "force": "false"}
+        try:
+            await self._ask("PATCH", path, document, query=query, content_type=_APPLY)
+        except ClusterError as problem:
+            if problem.status == _CONFLICT and await self.read(account.namespace, account.name) is None:
+                return False
+            raise
+        return True
+
     async def delete(self, account: Account) -> bool:
         """Delete exactly this account; False where it was gone.
 

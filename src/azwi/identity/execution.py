@@ -70,7 +70,8 @@ class Execution:
             result, detail = await self._run(step)
         except AzwiError as problem:
             raise PhaseError(step, problem) from problem
-        warning = step.warning or (step.action is Action.DELETE and result is not Result.DELETED)
+        missed = step.action is Action.DELETE and result is not Result.DELETED
+        warning = step.warning or missed or result is Result.ABSENT
         return Done(step, result, self._clock() - started, detail, warning)
 
     async def _run(self, step: Step) -> tuple[Result, str]:
@@ -95,8 +96,8 @@ class Execution:
             case Thing.ACCOUNT, AccountOrder() as order:
                 return await self._annotate(order, step)
             case Thing.ACCOUNT, Account() as account:
-                await services.accounts().apply(account.namespace, account.name, {}, force=False)
-                return Result.CHANGED, step.detail
+                there = await services.accounts().release(account)
+                return Result.CHANGED if there else Result.ABSENT, step.detail
             case Thing.CREDENTIAL, FederatedCredential() as credential:
                 new = await put_credential(services, self.identity, credential)
                 changed = Result.CHANGED if step.action is Action.CHANGE else Result.CREATED
