@@ -563,7 +563,8 @@ def test_removing_without_a_terminal_needs_yes(lab: Lab, capsys: pytest.CaptureF
     assert [lab.emulator.issuer] == [one["issuer"] for one in lab.application_credentials("orders")]
     assert 0 == lab.run(*move, "--yes", "--in-place")
     assert ["https://b.example"] == [one["issuer"] for one in lab.application_credentials("orders")]
-    assert 0 == lab.run(*move)
+    assert 1 == lab.run(*move)
+    assert "issuers that it trusts: https://b.example" in capsys.readouterr().err
 
 
 # --- apply ----------------------------------------------------------------------------------------------

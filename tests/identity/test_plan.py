@@ -204,6 +204,10 @@ def test_moving_to_another_issuer_never_takes_before_it_has_given(
         *(FederatedCredential(f"old-{n}", "https://a", subject, ("x",)) for n, subject in enumerate(old)),
         *(FederatedCredential(f"new-{n}", "https://b", subject, ("x",)) for n, subject in enumerate(new)),
     )
+    if not old:
+        with pytest.raises(OrderError, match="has no federated credential of"):
+            plan_sync(there, "https://a", "https://b", "orders", managed=managed, in_place=False)
+        return
     steps = plan_sync(there, "https://a", "https://b", "orders", managed=managed, in_place=False)
 
     order = [step.action for step in steps]
@@ -220,6 +224,25 @@ def test_moving_to_another_issuer_never_takes_before_it_has_given(
             assert step.subject.issuer == "https://a"
             assert step.subject.subject in trusted
     assert set(old) | set(new) == trusted
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_moving_leaves_what_is_right(in_place: bool) -> None:  # noqa: FBT001
+    """A credential of the new issuer keeps its name and its audience, and the old one goes."""
+    new = replace(TRUST, name="new", issuer="https://b", audiences=("another",), identifier="i")
+    steps = plan_sync((TRUST, new), ISSUER, "https://b", "orders", managed=False, in_place=in_place)
+    kept = [] if in_place else [(Action.KEEP, new)]
+    assert [*kept, (Action.DELETE, TRUST)] == [(step.action, step.subject) for step in steps]
+
+
+@pytest.mark.parametrize("there", [(), (TRUST, replace(TRUST, issuer="https://c", subject="x"))])
+def test_moving_from_an_issuer_that_is_not_there(there: tuple[FederatedCredential, ...]) -> None:
+    """The issuers that are there are listed: a missing slash is the usual reason."""
+    with pytest.raises(OrderError) as problem:
+        plan_sync(there, "https://a", "https://b", "orders", managed=False, in_place=True)
+    assert "--from-issuer: orders has no federated credential of 'https://a'" == problem.value.message
+    listed = f"https://c, {ISSUER}" if there else "none"
+    assert f"issuers that it trusts: {listed}" == problem.value.hint
 
 
 def test_moving_without_room() -> None:

@@ -28,14 +28,24 @@ def plan_sync(
         in_place: Change each where it stands, which needs no room, but takes the old issuer's trust at once.
 
     Raises:
-        OrderError: Both issuers are the same, or both sets together are too many for the identity.
+        OrderError: Both issuers are the same, none is of the first one, or both sets together are too many for the
+            identity.
     """
     if source == destination:
         raise OrderError("--from-issuer and --to-issuer are the same")
     old = [one for one in there if one.issuer == source]
+    if not old:
+        issuers = ", ".join(sorted({one.issuer for one in there})) or "none"
+        raise OrderError(
+            f"--from-issuer: {title} has no federated credential of {source!r}",
+            hint=f"issuers that it trusts: {issuers}",
+        )
     if in_place:
         return [_moved_in_place(one, there, destination) for one in old]
-    wanted = tuple(_moved(one, destination, managed=managed) for one in old)
+    moved = [_moved(one, destination, managed=managed) for one in old]
+    # What is trusted in the new issuer already stays as somebody has made it, whatever its audience.
+    right = {one.trusted: one for one in there if one.issuer == destination}
+    wanted = tuple(right.get(one.trusted, one) for one in moved)
     try:
         added = plan_credentials(wanted, there, title)
     except OrderError as problem:
