@@ -92,6 +92,33 @@ def test_throttling_waits_as_long_as_it_is_told() -> None:
     assert {f"Bearer {BASE}/.default"} == {request.headers["authorization"] for request in asked}
 
 
+@pytest.mark.parametrize(
+    ("until", "date", "slept"),
+    [
+        ("Wed, 21 Oct 2026 07:28:30 GMT", "Wed, 21 Oct 2026 07:28:00 GMT", 30.0),
+        ("Wed, 21 Oct 2026 07:27:00 GMT", "Wed, 21 Oct 2026 07:28:00 GMT", 0.5),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "", 0.5),
+        ("soon", "", 0.5),
+    ],
+)
+def test_a_date_in_retry_after_counts(until: str, date: str, slept: float) -> None:
+    """From the answer's own date, since clocks differ; what is past or no date is no reason to wait."""
+    dated = {"date": date} if date else {}
+    answers, _ = script(fault(503, Retry_After=until, **dated), httpx2.Response(200, json={}))
+    time = Time()
+    run(answers, lambda rest: rest.request("GET", "/v1.0/x"), time)
+    assert [slept] == time.slept
+
+
+@pytest.mark.parametrize("find", [Graph.find_applications, Graph.find_principals_by_name])
+def test_a_name_is_compared_exactly(find: Callable[[Graph, str], Awaitable[list[Any]]]) -> None:
+    """Graph's filter knows no case: another's application is not taken for it."""
+    named = [{"id": name, "appId": name, "displayName": name} for name in ("Orders", "orders")]
+    answers, _ = script(httpx2.Response(200, json={"value": named}))
+    found = run(answers, lambda rest: find(Graph(rest), "orders"), Time())
+    assert ["orders"] == [one.object_id for one in found]
+
+
 def test_what_might_be_done_already_is_not_sent_twice() -> None:
     """A POST whose answer was lost; the application that it made is found instead."""
     made = {"id": "o", "appId": "c", "displayName": "orders"}

@@ -50,9 +50,10 @@ class Graph:
     # --- Applications -----------------------------------------------------------------------------------
 
     async def find_applications(self, display_name: str) -> list[ApplicationRecord]:
-        """All applications of that display name; the directory allows several."""
+        """All applications of exactly that display name; the directory allows several, and compares without case."""
         query = {"$filter": f"displayName eq {quote(display_name)}"}
-        return [_application(one) async for one in self._rest.items(f"{_V1}/applications", query=query)]
+        found = [_application(one) async for one in self._rest.items(f"{_V1}/applications", query=query)]
+        return [one for one in found if one.display_name == display_name]
 
     async def find_application_by_client_id(self, client_id: str) -> ApplicationRecord | None:
         """The application with that client id, if this tenant has it."""
@@ -97,9 +98,10 @@ class Graph:
         return None
 
     async def find_principals_by_name(self, display_name: str) -> list[PrincipalRecord]:
-        """All service principals of that display name."""
+        """All service principals of exactly that display name."""
         query = {"$filter": f"displayName eq {quote(display_name)}"}
-        return [_principal(one) async for one in self._rest.items(f"{_V1}/servicePrincipals", query=query)]
+        found = [_principal(one) async for one in self._rest.items(f"{_V1}/servicePrincipals", query=query)]
+        return [one for one in found if one.display_name == display_name]
 
     async def create_principal(self, client_id: str, tag: str) -> PrincipalRecord | None:
         """A new service principal of an application that may be new as well; None where there was one already."""

@@ -8,12 +8,14 @@ import random
 import time
 import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import httpx2
 
-from azwi.entra.faults import parse_retry_after
+from azwi.entra.faults import MAX_RETRY_AFTER, parse_retry_after
 from azwi.entra.refusals import Refusal, ServiceError, decide_delay, read_refusal
 from azwi.entra.trust import make_ssl_context
 from azwi.errors import ConfigurationError, EntraError
@@ -215,7 +217,7 @@ class RestClient:
             if not isinstance(document, dict) and (answer.content or method not in _SILENT):
                 return Refusal(self._service, described, answer.status_code, message="that is no JSON object")
             return Reply(answer.status_code, document, answer.headers)
-        retry_after = parse_retry_after(answer.headers.get("retry-after"))
+        retry_after = _retry_after(answer.headers)
         return read_refusal(self._service, described, answer.status_code, document, answer.headers, retry_after)
 
 
@@ -255,7 +257,7 @@ async def send_patiently(
         except httpx2.HTTPError as problem:
             return Refusal(service, described, None, message=str(problem) or type(problem).__name__)
         if answer.status_code in _PASSING:
-            retry_after = parse_retry_after(answer.headers.get("retry-after"))
+            retry_after = _retry_after(answer.headers)
             return read_refusal(service, described, answer.status_code, _read(answer.content), {}, retry_after)
         return Reply(answer.status_code, answer, answer.headers)
 
@@ -282,6 +284,27 @@ def open_http(
         transport=transport,
         event_hooks={"request": [hook]},
     )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header, which holds them or a date; counted from the answer's own date where it has one.
+
+    Source: RFC 9110, 10.2.3.
+    """
+    given = headers.get("retry-after", "")
+    seconds, until = parse_retry_after(given), _date(given)
+    if seconds is not None or until is None:
+        return seconds
+    now = _date(headers.get("date", "")) or datetime.now(UTC)
+    return min(max((until - now).total_seconds(), 0.0), float(MAX_RETRY_AFTER))
+
+
+def _date(text: str) -> datetime | None:
+    """A date of HTTP; None where it is none."""
+    try:
+        return parsedate_to_datetime(text).replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _read(content: bytes) -> Any:  # noqa: ANN401  # JSON
