@@ -174,7 +174,15 @@ def test_clouds_by_name_by_file_and_by_flags(tmp_path: Path) -> None:
         private.resource_manager,
     )
     path = tmp_path / "stack.json"
-    path.write_text(json.dumps({"activeDirectoryEndpoint": "https://stack.example/"}))
+    known = {"activeDirectoryEndpoint": "https://stack.example/"}
+    for name in ("graphEndpoint", "resourceManagerEndpoint"):
+        path.write_text(json.dumps(known | {name: "http://stack.example/"}))
+        with pytest.raises(ConfigurationError, match=f"{name} in .*'http://stack.example/' is no authority"):
+            find_place(SignInOptions(azure_env="AzureStackCloud"), {"AZURE_ENVIRONMENT_FILEPATH": str(path)})
+    path.write_text(json.dumps(known | {"graphEndpoint": "https://graph.stack.example/"}))
+    stack = find_place(SignInOptions(azure_env="AzureStackCloud"), {"AZURE_ENVIRONMENT_FILEPATH": str(path)})
+    assert ("https://graph.stack.example", "") == (stack.graph, stack.resource_manager)
+    path.write_text(json.dumps(known))
     stack = find_place(SignInOptions(azure_env="AzureStackCloud"), {"AZURE_ENVIRONMENT_FILEPATH": str(path)})
     assert ("https://stack.example/", "") == (stack.authority_host, stack.graph)
     path.write_text("")

@@ -169,6 +169,11 @@ def find_place(options: SignInOptions, environment: Mapping[str, str]) -> Cloud:
     if options.azure_env.upper() == STACK_CLOUD:
         path = environment.get("AZURE_ENVIRONMENT_FILEPATH", "")
         cloud = parse_stack_cloud(_read(path, "AZURE_ENVIRONMENT_FILEPATH").encode(), path)
+        cloud = replace(
+            cloud,
+            graph=_endpoint(cloud.graph, f"graphEndpoint in {path}"),
+            resource_manager=_endpoint(cloud.resource_manager, f"resourceManagerEndpoint in {path}"),
+        )
     else:
         try:
             cloud = find_cloud(options.azure_env)
@@ -188,13 +193,18 @@ def find_place(options: SignInOptions, environment: Mapping[str, str]) -> Cloud:
         cloud = Cloud("private", parse_authority_host(options.authority_host, "--authority-host"), "", "")
         if len(missing) == 2:  # noqa: PLR2004  # both
             raise OrderError(f"--authority-host names a private cloud, which also needs {' and '.join(missing)}")
-    if options.graph_endpoint:
-        graph = parse_authority_host(options.graph_endpoint, "--graph-endpoint").rstrip("/")
-        cloud = replace(cloud, graph=graph)
-    if options.resource_manager_endpoint:
-        manager = parse_authority_host(options.resource_manager_endpoint, "--resource-manager-endpoint").rstrip("/")
-        cloud = replace(cloud, resource_manager=manager)
-    return cloud
+    graph = _endpoint(options.graph_endpoint, "--graph-endpoint")
+    manager = _endpoint(options.resource_manager_endpoint, "--resource-manager-endpoint")
+    return replace(cloud, graph=graph or cloud.graph, resource_manager=manager or cloud.resource_manager)
+
+
+def _endpoint(address: str, where: str) -> str:
+    """An https address without a slash at its end; empty where none is given.
+
+    Raises:
+        ConfigurationError: It is another.
+    """
+    return parse_authority_host(address, where).rstrip("/") if address else ""
 
 
 @asynccontextmanager
