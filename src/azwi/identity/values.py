@@ -21,6 +21,8 @@ _SCOPE: Final = re.compile(r"/|(?:/(?!\.{1,2}(?:/|\Z))[^/?#\r\n\\]+)+/?")  # nam
 _ASSIGNMENT_ID: Final = re.compile(
     rf"(?:{_SEGMENT})*/providers/Microsoft\.Authorization/roleAssignments{_SEGMENT}", re.IGNORECASE
 )
+# Where every resource and its group live; a path of another form, as the reference was recorded with, finds nothing.
+_RESOURCES: Final = re.compile(r"/+(subscriptions|providers)(/|\Z)|.*/providers/", re.IGNORECASE)
 # Azure Resource Manager, "Naming rules"; Graph allows no less.
 _CREDENTIAL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{2,119}")
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -52,8 +54,10 @@ def is_identity_id(text: str) -> bool:
 
 
 def is_assignment_id(text: str) -> bool:
-    """Whether a text is the path of a role assignment."""
-    return _ASSIGNMENT_ID.fullmatch(text) is not None
+    """Whether a text is the path of a role assignment, or at least of no other resource."""
+    if _ASSIGNMENT_ID.fullmatch(text):
+        return True
+    return re.fullmatch(rf"(?:{_SEGMENT})+", text) is not None and not _RESOURCES.match(text)
 
 
 def is_scope(text: str) -> bool:
