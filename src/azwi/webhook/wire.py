@@ -54,30 +54,42 @@ class WholeAnswersProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, over such a transport, and only for peers that send their requests in time."""
 
     request_seconds: ClassVar[float] = REQUEST_SECONDS
-    _patience: asyncio.TimerHandle | None = None
+    _since = 0.0  # when the request that is arriving began, by the loop's clock; 0 for none
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to serve a connection."""
         super().connection_made(_WholeAnswers(transport, self.loop))  # type: ignore[arg-type]
-        self._patience = self.loop.call_later(self.request_seconds, transport.abort)
+        self._begin()
 
     def on_message_begin(self) -> None:
         """A request begins; the first one has begun with the connection."""
         super().on_message_begin()
-        if self._patience is None:
-            self._patience = self.loop.call_later(self.request_seconds, self.transport.abort)
+        if not self._since:
+            self._begin()
 
     def on_message_complete(self) -> None:
         """The request is there, whole."""
-        self._be_patient()
+        self._since = 0.0
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over."""
-        self._be_patient()
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
-    def _be_patient(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _begin(self) -> None:
+        """Note the time; the timer goes on until it fires, so that a busy connection costs one in half a minute."""
+        self._since = self.loop.time()
+        if self._timer is None:
+            self._timer = self.loop.call_at(self._since + self.request_seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._since:
+            return
+        if self.loop.time() - self._since >= self.request_seconds:
+            self.transport.abort()
+        else:
+            self._timer = self.loop.call_at(self._since + self.request_seconds, self._look)
