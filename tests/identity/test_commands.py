@@ -500,9 +500,11 @@ def test_credentials_are_listed_added_and_removed(
     assert "shop/missing missing" in table
     assert "orders uses 3 of 20 federated credentials" in table
     assert 0 == lab.run("credential", "list", *identity, "-ojson")
-    assert {"used": 3, "limit": 20} == json.loads(capsys.readouterr().out)["quota"]
+    listed = json.loads(capsys.readouterr().out)
+    assert ("credential list", {"used": 3, "limit": 20}) == (listed["command"], listed["quota"])
     assert 0 == lab.run("credential", "remove", "--name=ci-shop", *identity, "--yes")
     assert 0 == lab.run("credential", "remove", *lab.account("missing"), *identity, "--yes", "-oyaml")
+    assert "credential remove" == yaml.safe_load(capsys.readouterr().out)["command"]
     assert 0 == lab.run("credential", "remove", "--name=ci-shop", *identity, "--yes")
     assert 0 == main(["credential", "list", *identity, *lab.flags(), "--kubeconfig=/nonexistent"])
     assert "shop/orders unknown" in capsys.readouterr().out

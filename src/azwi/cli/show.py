@@ -49,7 +49,8 @@ async def show_account(options: SignInOptions, request: Request) -> int:
     if request.output == "table":
         _print_account(account, identity, credentials, trusting)
     else:
-        print_document(_account_document(account, identity, services.tenant_id, credentials, trusting), request.output)
+        document = _account_document(account, identity, services.tenant_id, credentials, trusting)
+        print_document({"command": "serviceaccount show"} | document, request.output)
     return 0 if trusting else 1
 
 
@@ -133,7 +134,7 @@ def print_credentials(
 ) -> None:
     """The credentials of an identity, as a table with its quota, or as a document."""
     if output != "table":
-        print_document(credentials_document(identity, tenant_id, found), output)
+        print_document({"command": "credential list"} | credentials_document(identity, tenant_id, found), output)
         return
     print_table(credential_rows(found))
     click.echo(quota_line(identity, len(found)))

@@ -60,7 +60,7 @@ async def add_trust(options: SignInOptions, values: dict[str, Any]) -> int:
     def plan(there: tuple[FederatedCredential, ...]) -> list[Step]:
         return plan_credentials((wanted,), there, ref.title)
 
-    return await _change(options, checked, values, ref, plan, "")
+    return await _change(options, checked, "add", values, ref, plan)
 
 
 async def remove_trust(options: SignInOptions, values: dict[str, Any]) -> int:
@@ -80,7 +80,7 @@ async def remove_trust(options: SignInOptions, values: dict[str, Any]) -> int:
         missing = Step(Phase.FEDERATED_IDENTITY, Thing.CREDENTIAL, Action.ABSENT, name or subject, warning=True)
         return [credential_deletion(one) for one in wanted] or [missing]
 
-    return await _change(options, checked, values, ref, plan, "Remove it?")
+    return await _change(options, checked, "remove", values, ref, plan, "Remove it?")
 
 
 async def sync_trust(options: SignInOptions, values: dict[str, Any]) -> int:
@@ -92,16 +92,17 @@ async def sync_trust(options: SignInOptions, values: dict[str, Any]) -> int:
     def plan(there: tuple[FederatedCredential, ...]) -> list[Step]:
         return plan_sync(there, source, destination, ref.title, managed=ref.managed, in_place=in_place)
 
-    return await _change(options, checked, values, ref, plan, "Move them?")
+    return await _change(options, checked, "sync", values, ref, plan, "Move them?")
 
 
 async def _change(
     options: SignInOptions,
     checked: SignInPlan,
+    verb: str,
     values: dict[str, Any],
     ref: IdentityRef,
     plan: Callable[[tuple[FederatedCredential, ...]], list[Step]],
-    question: str,
+    question: str = "",
 ) -> int:
     """Look, show the plan, ask where something goes, and carry it out."""
     progress = Progress()
@@ -119,7 +120,8 @@ async def _change(
                 await work.run(progress)
         finally:
             if values["output"] != "table":
-                print_document({"dryRun": values["dry_run"], **work.document()}, values["output"])
+                about = {"command": f"credential {verb}", "dryRun": values["dry_run"]}
+                print_document(about | work.document(), values["output"])
     return 0
 
 
