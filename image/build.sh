@@ -61,7 +61,7 @@ if [ -n "$interpreter" ]; then
     # shellcheck disable=SC2086
     for requirements in runtime build; do
         "$python" -m pip download --quiet --disable-pip-version-check --dest "$out/wheels-$interpreter" --only-binary :all: \
-            --require-hashes --python-version "$interpreter" --implementation cp --platform "manylinux2014_$machine" $platforms \
+            --no-deps --require-hashes --python-version "$interpreter" --implementation cp --platform "manylinux2014_$machine" $platforms \
             --platform any -r "requirements/$requirements.txt" >&2
     done
     options="--no-index --find-links /src/.image/wheels-$interpreter"

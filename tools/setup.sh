@@ -16,6 +16,7 @@ command -v "$PYTHON" >/dev/null 2>&1 ||
 
 echo "Setting up $VENV (once, about a minute)"
 "$PYTHON" -m venv --clear "$VENV"
-"$VENV/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+"$VENV/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+"$VENV/bin/pip" check --quiet --disable-pip-version-check
 "$VENV/bin/python" -m compileall -q src
