@@ -161,7 +161,7 @@ def test_pages_are_followed_to_the_end() -> None:
     )
 
     async def read(rest: RestClient) -> list[int]:
-        return [one["n"] async for one in rest.items("/v1.0/x", query={"$filter": "b"})]
+        return [one async for one in rest.items("/v1.0/x", lambda item: int(item["n"]), query={"$filter": "b"})]
 
     assert [1, 2, 3] == run(answers, read, Time())
     assert ["a", "c"] == [request.url.params["$skiptoken"] for request in asked[1:]]
@@ -171,14 +171,14 @@ def test_pages_are_followed_to_the_end() -> None:
 def test_a_next_page_of_the_same_origin_is_followed(origin: str) -> None:
     """However it is written."""
     answers, asked = script(
-        httpx2.Response(200, json={"value": [1], "nextLink": f"{origin}/v1.0/x?$skiptoken=a"}),
-        httpx2.Response(200, json={"value": [2]}),
+        httpx2.Response(200, json={"value": [{"n": 1}], "nextLink": f"{origin}/v1.0/x?$skiptoken=a"}),
+        httpx2.Response(200, json={"value": [{"n": 2}]}),
     )
 
     async def read(rest: RestClient) -> list[object]:
-        return [one async for one in rest.items("/v1.0/x")]
+        return [one async for one in rest.items("/v1.0/x", dict)]
 
-    assert [1, 2] == run(answers, read, Time())
+    assert [{"n": 1}, {"n": 2}] == run(answers, read, Time())
     assert "graph.example" == asked[1].url.host
 
 
@@ -200,7 +200,7 @@ def test_a_next_page_elsewhere_is_not_followed(link: str) -> None:
     answers, asked = script(httpx2.Response(200, json={"value": [], "nextLink": link}))
 
     async def read(rest: RestClient) -> list[object]:
-        return [one async for one in rest.items("/v1.0/x")]
+        return [one async for one in rest.items("/v1.0/x", dict)]
 
     with pytest.raises(ServiceError, match="points to"):
         run(answers, read, Time())
@@ -212,7 +212,7 @@ def test_pages_without_end_are_given_up() -> None:
     following = httpx2.Response(200, json={"value": [], "nextLink": f"{BASE}/v1.0/x"})
 
     async def read(rest: RestClient) -> list[object]:
-        return [one async for one in rest.items("/v1.0/x")]
+        return [one async for one in rest.items("/v1.0/x", dict)]
 
     with pytest.raises(ServiceError, match="more than 1000 pages"):
         run(lambda _: following, read, Time())

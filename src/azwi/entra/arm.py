@@ -14,6 +14,7 @@ import httpx2
 
 from azwi.entra.federation import FederatedCredential, read_credential, render_credential
 from azwi.entra.graph import quote
+from azwi.entra.members import required, section, text
 from azwi.entra.refusals import EXISTS_CODES, ServiceError
 from azwi.entra.rest import send_patiently
 from azwi.errors import EntraError
@@ -77,10 +78,7 @@ class ResourceManager:
 
     async def list_subscriptions(self) -> list[SubscriptionRecord]:
         """Those that whoever signed in can see and use."""
-        listed = self._rest.items("/subscriptions", query=_RESOURCES)
-        found = [
-            SubscriptionRecord(str(one["subscriptionId"]), str(one.get("displayName") or "")) async for one in listed
-        ]
+        found = [one async for one in self._rest.items("/subscriptions", _subscription, query=_RESOURCES)]
         return sorted(found, key=lambda one: one.name)
 
     # --- Managed identities -----------------------------------------------------------------------------
@@ -93,14 +91,14 @@ class ResourceManager:
             if problem.refusal.not_found:
                 return None
             raise
-        return _identity(reply.document)
+        return reply.read(_identity)
 
     async def create_identity(self, resource_id: str, location: str) -> tuple[ManagedIdentityRecord, bool]:
         """The identity at that path, and whether it is new; one that is there stays as it is."""
         reply = await self._rest.request(
             "PUT", resource_id, query=_IDENTITIES, body={"location": location, "tags": _OWN_TAG}
         )
-        return _identity(reply.document), reply.status == _CREATED
+        return reply.read(_identity), reply.status == _CREATED
 
     async def delete_identity(self, resource_id: str) -> bool:
         """Delete it with its credentials; False where it was gone."""
@@ -109,19 +107,20 @@ class ResourceManager:
     async def read_group_location(self, subscription: str, group: str) -> str:
         """Where a resource group is."""
         path = f"/subscriptions/{subscription}/resourceGroups/{group}"
-        return str((await self._rest.request("GET", path, query=_RESOURCES)).document["location"])
+        reply = await self._rest.request("GET", path, query=_RESOURCES)
+        return reply.read(lambda group: required(group, "location"))
 
     # --- Their federated credentials --------------------------------------------------------------------
 
     async def list_credentials(self, resource_id: str, *, awaiting: bool = False) -> list[FederatedCredential]:
         """Those of an identity; `awaiting` as it was created a moment ago."""
         path = f"{resource_id}/federatedIdentityCredentials"
-        listed = self._rest.items(path, query=_IDENTITIES, awaiting=awaiting)
-        found = [read_credential(one) async for one in listed]
+        listed = self._rest.items(path, read_credential, query=_IDENTITIES, awaiting=awaiting)
+        found = [one async for one in listed]
         if all(one.subject for one in found):
             return found
         # This version has no expressions: the flexible ones are seen whole in the preview only.
-        return [read_credential(one) async for one in self._rest.items(path, query=_FLEXIBLE)]
+        return [one async for one in self._rest.items(path, read_credential, query=_FLEXIBLE)]
 
     async def put_credential(self, resource_id: str, credential: FederatedCredential) -> bool:
         """Make the credential of that name what it should be, on an identity that may be known only in a moment.
@@ -151,8 +150,9 @@ class ResourceManager:
         if _GUID.fullmatch(role):
             return f"{definitions}/{role}"
         query = _AUTHORIZATION | {"$filter": f"roleName eq {quote(role)}"}
-        async for one in self._rest.items(scope.rstrip("/") + definitions, query=query):
-            return str(one["id"])
+        path = scope.rstrip("/") + definitions
+        async for identifier in self._rest.items(path, lambda one: required(one, "id"), query=query):
+            return identifier
         raise EntraError(
             f"there is no role {role!r} at {scope}", hint="give --azure-role as its exact name, GUID or resource id"
         )
@@ -161,7 +161,7 @@ class ResourceManager:
         """The role assignments of a principal at a scope and below it."""
         query = _AUTHORIZATION | {"$filter": f"principalId eq {quote(principal_id)}"}
         path = f"{scope.rstrip('/')}/providers/Microsoft.Authorization/roleAssignments"
-        return [_assignment(one) async for one in self._rest.items(path, query=query)]
+        return [one async for one in self._rest.items(path, _assignment, query=query)]
 
     async def assign_role(self, scope: str, role_definition_id: str, principal_id: str) -> str:
         """The id of the new assignment; empty where the principal has the role there already."""
@@ -180,7 +180,7 @@ class ResourceManager:
             if problem.refusal.means(EXISTS_CODES):
                 return ""
             raise
-        return str(reply.document.get("id") or path) if reply.status == _CREATED else ""
+        return text(reply.document, "id") or path if reply.status == _CREATED else ""
 
     async def delete_assignment(self, identifier: str) -> bool:
         """Delete one by its id; False where it was gone, which the service says with 204."""
@@ -230,23 +230,27 @@ async def discover_tenant(
     return found[1].lower()
 
 
+def _subscription(document: Mapping[str, Any]) -> SubscriptionRecord:
+    return SubscriptionRecord(required(document, "subscriptionId"), text(document, "displayName"))
+
+
 def _identity(document: Mapping[str, Any]) -> ManagedIdentityRecord:
-    properties = document.get("properties") or {}
+    properties, resource_id = section(document, "properties"), required(document, "id")
     return ManagedIdentityRecord(
-        resource_id=str(document["id"]),
-        name=str(document.get("name") or str(document["id"]).rpartition("/")[2]),
-        location=str(document.get("location") or ""),
-        client_id=str(properties["clientId"]),
-        principal_id=str(properties["principalId"]),
-        own=_OWN_TAG.items() <= (document.get("tags") or {}).items(),
+        resource_id=resource_id,
+        name=text(document, "name") or resource_id.rpartition("/")[2],
+        location=text(document, "location"),
+        client_id=required(properties, "clientId"),
+        principal_id=required(properties, "principalId"),
+        own=_OWN_TAG.items() <= section(document, "tags").items(),
     )
 
 
 def _assignment(document: Mapping[str, Any]) -> RoleAssignmentRecord:
-    properties = document.get("properties") or {}
+    properties = section(document, "properties")
     return RoleAssignmentRecord(
-        str(document["id"]),
-        str(properties.get("scope") or ""),
-        str(properties.get("roleDefinitionId") or ""),
-        str(properties.get("principalId") or ""),
+        required(document, "id"),
+        text(properties, "scope"),
+        text(properties, "roleDefinitionId"),
+        text(properties, "principalId"),
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from azwi.entra.members import section, text, texts
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -40,16 +42,15 @@ class FederatedCredential:
 
 def read_credential(document: Mapping[str, Any]) -> FederatedCredential:
     """The credential in an answer of Graph (members at the top) or Resource Manager (under `properties`)."""
-    values: Mapping[str, Any] = document.get("properties") or document
-    expression = values.get("claimsMatchingExpression")
+    values = section(document, "properties") or document
     return FederatedCredential(
-        name=_text(document, "name"),
-        issuer=_text(values, "issuer"),
-        subject=_text(values, "subject"),
-        audiences=tuple(str(one) for one in values.get("audiences") or ()),
-        description=_text(values, "description"),
-        expression=_text(expression, "value") if isinstance(expression, dict) else "",
-        identifier=_text(document, "name") if "properties" in document else _text(document, "id"),
+        name=text(document, "name"),
+        issuer=text(values, "issuer"),
+        subject=text(values, "subject"),
+        audiences=texts(values, "audiences"),
+        description=text(values, "description"),
+        expression=text(section(values, "claimsMatchingExpression"), "value"),
+        identifier=text(document, "name") if "properties" in document else text(document, "id"),
     )
 
 
@@ -60,8 +61,3 @@ def render_credential(credential: FederatedCredential) -> dict[str, Any]:
         matching = {"value": credential.expression, "languageVersion": _LANGUAGE}
         return document | {"claimsMatchingExpression": matching}
     return document | {"subject": credential.subject}
-
-
-def _text(document: Mapping[str, Any], name: str) -> str:
-    value = document.get(name)
-    return value if isinstance(value, str) else ""

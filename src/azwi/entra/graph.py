@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib import parse
 
 from azwi.entra.federation import FederatedCredential, read_credential, render_credential
+from azwi.entra.members import required, text, texts
 from azwi.entra.refusals import EXISTS_CODES, ServiceError
 
 if TYPE_CHECKING:
@@ -52,20 +53,20 @@ class Graph:
     async def find_applications(self, display_name: str) -> list[ApplicationRecord]:
         """All applications of exactly that display name; the directory allows several, and compares without case."""
         query = {"$filter": f"displayName eq {quote(display_name)}"}
-        found = [_application(one) async for one in self._rest.items(f"{_V1}/applications", query=query)]
-        return [one for one in found if one.display_name == display_name]
+        listed = self._rest.items(f"{_V1}/applications", _application, query=query)
+        return [one async for one in listed if one.display_name == display_name]
 
     async def find_application_by_client_id(self, client_id: str) -> ApplicationRecord | None:
         """The application with that client id, if this tenant has it."""
         query = {"$filter": f"appId eq {quote(client_id)}"}
-        async for one in self._rest.items(f"{_V1}/applications", query=query):
-            return _application(one)
+        async for one in self._rest.items(f"{_V1}/applications", _application, query=query):
+            return one
         return None
 
     async def read_application(self, object_id: str) -> ApplicationRecord | None:
         """The application with that object id, if there is one."""
         try:
-            return _application((await self._rest.request("GET", _path(_V1, object_id))).document)
+            return (await self._rest.request("GET", _path(_V1, object_id))).read(_application)
         except ServiceError as problem:
             if problem.refusal.not_found:
                 return None
@@ -75,7 +76,7 @@ class Graph:
         """A new application; after a failure that leaves it open, one of that name that is there now."""
         body = {"displayName": display_name}
         try:
-            return _application((await self._rest.request("POST", f"{_V1}/applications", body=body)).document)
+            return (await self._rest.request("POST", f"{_V1}/applications", body=body)).read(_application)
         except ServiceError as problem:
             if not problem.refusal.ambiguous:
                 raise
@@ -93,15 +94,15 @@ class Graph:
     async def find_principal(self, client_id: str) -> PrincipalRecord | None:
         """The service principal of an application or managed identity in this tenant."""
         query = {"$filter": f"appId eq {quote(client_id)}"}
-        async for one in self._rest.items(f"{_V1}/servicePrincipals", query=query):
-            return _principal(one)
+        async for one in self._rest.items(f"{_V1}/servicePrincipals", _principal, query=query):
+            return one
         return None
 
     async def find_principals_by_name(self, display_name: str) -> list[PrincipalRecord]:
         """All service principals of exactly that display name."""
         query = {"$filter": f"displayName eq {quote(display_name)}"}
-        found = [_principal(one) async for one in self._rest.items(f"{_V1}/servicePrincipals", query=query)]
-        return [one for one in found if one.display_name == display_name]
+        listed = self._rest.items(f"{_V1}/servicePrincipals", _principal, query=query)
+        return [one async for one in listed if one.display_name == display_name]
 
     async def create_principal(self, client_id: str, tag: str) -> PrincipalRecord | None:
         """A new service principal of an application that may be new as well; None where there was one already."""
@@ -114,19 +115,18 @@ class Graph:
             if problem.refusal.means(EXISTS_CODES):
                 return None
             raise
-        return _principal(reply.document)
+        return reply.read(_principal)
 
     # --- Federated credentials --------------------------------------------------------------------------
 
     async def list_credentials(self, object_id: str, *, awaiting: bool = False) -> list[FederatedCredential]:
         """Those of an application; `awaiting` as it was created a moment ago."""
-        found = [
-            read_credential(one) async for one in self._rest.items(_credentials(_V1, object_id), awaiting=awaiting)
-        ]
+        listed = self._rest.items(_credentials(_V1, object_id), read_credential, awaiting=awaiting)
+        found = [one async for one in listed]
         if all(one.subject for one in found):
             return found
         # v1.0 has no expressions: the flexible ones are seen whole in beta only.
-        return [read_credential(one) async for one in self._rest.items(_credentials(_BETA, object_id))]
+        return [one async for one in self._rest.items(_credentials(_BETA, object_id), read_credential)]
 
     async def add_credential(self, object_id: str, credential: FederatedCredential) -> None:
         """Add one to an application that may be known only in a moment; raises where its name or trust is taken."""
@@ -182,11 +182,12 @@ def _document(credential: FederatedCredential) -> dict[str, Any]:
 
 
 def _application(document: Mapping[str, Any]) -> ApplicationRecord:
-    return ApplicationRecord(document["id"], document["appId"], str(document.get("displayName") or ""))
+    return ApplicationRecord(required(document, "id"), required(document, "appId"), text(document, "displayName"))
 
 
 def _principal(document: Mapping[str, Any]) -> PrincipalRecord:
-    names = document.get("alternativeNames") or ()
-    resource_id = next((name for name in names if "/userassignedidentities/" in str(name).lower()), "")
-    name = str(document.get("displayName") or "")
-    return PrincipalRecord(document["id"], str(document.get("appId") or ""), name, resource_id)
+    names = texts(document, "alternativeNames")
+    resource_id = next((name for name in names if "/userassignedidentities/" in name.lower()), "")
+    return PrincipalRecord(
+        required(document, "id"), text(document, "appId"), text(document, "displayName"), resource_id
+    )

@@ -10,12 +10,13 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
 
 from azwi.entra.faults import MAX_RETRY_AFTER, parse_retry_after
+from azwi.entra.members import MissingMemberError, objects, text
 from azwi.entra.refusals import Refusal, ServiceError, decide_delay, read_refusal
 from azwi.entra.trust import make_ssl_context
 from azwi.errors import ConfigurationError, EntraError
@@ -34,6 +35,8 @@ _PASSING: Final = frozenset({429, 500, 502, 503, 504})
 _REPEATABLE: Final = frozenset({"GET", "PUT", "DELETE", "PATCH", "HEAD"})
 _SILENT: Final = frozenset({"DELETE", "PATCH"})  # whose answers may have no body
 
+T = TypeVar("T")
+
 log = logger("azwi")
 
 
@@ -46,11 +49,28 @@ class SignedIn(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that says yes; `document` is None where it has no body. Header names are in lower case."""
+    """An answer that says yes; `document` is None where it has no body. Header names are in lower case.
+
+    `service` and `request` are who gave it, and to what, for people.
+    """
 
     status: int
     document: Any
     headers: Mapping[str, str]
+    service: str = ""
+    request: str = ""
+
+    def read(self, reader: Callable[[Mapping[str, Any]], T]) -> T:
+        """What the document says, by a reader that may raise MissingMemberError.
+
+        Raises:
+            ServiceError: It raised that.
+        """
+        try:
+            return reader(self.document or {})
+        except MissingMemberError as problem:
+            odd = Refusal(self.service, self.request, self.status, message=str(problem))
+            raise ServiceError(odd) from problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,22 +185,27 @@ class RestClient:
         return answer
 
     async def items(
-        self, path: str, *, query: Mapping[str, str] | None = None, awaiting: bool = False
-    ) -> AsyncIterator[dict[str, Any]]:
-        """The items of a list, through all its pages.
+        self,
+        path: str,
+        reader: Callable[[Mapping[str, Any]], T],
+        *,
+        query: Mapping[str, str] | None = None,
+        awaiting: bool = False,
+    ) -> AsyncIterator[T]:
+        """The items of a list, through all its pages, each as the reader reads it.
 
         Raises:
-            ServiceError: As `request`; also for a next page at another service's address.
+            ServiceError: As `request` and `Reply.read`; also for a next page at another service's address.
         """
         where, parameters = path, query
         for _ in range(_MAX_PAGES):
-            page = (await self.request("GET", where, query=parameters, awaiting=awaiting)).document or {}
-            for item in page.get("value") or ():
+            reply = await self.request("GET", where, query=parameters, awaiting=awaiting)
+            for item in reply.read(lambda page: [reader(one) for one in objects(page, "value")]):
                 yield item
-            following = page.get("@odata.nextLink") or page.get("nextLink")
-            if not following:
+            where = text(reply.document, "@odata.nextLink") or text(reply.document, "nextLink")
+            if not where:
                 return
-            where, parameters = str(following), None
+            parameters = None
         raise ServiceError(Refusal(self._service, f"GET {path}", None, message=f"more than {_MAX_PAGES} pages"))
 
     def _address(self, path: str) -> str:
@@ -216,7 +241,7 @@ class RestClient:
         if answer.is_success:
             if not isinstance(document, dict) and (answer.content or method not in _SILENT):
                 return Refusal(self._service, described, answer.status_code, message="that is no JSON object")
-            return Reply(answer.status_code, document, answer.headers)
+            return Reply(answer.status_code, document, answer.headers, self._service, described)
         retry_after = _retry_after(answer.headers)
         return read_refusal(self._service, described, answer.status_code, document, answer.headers, retry_after)
 
