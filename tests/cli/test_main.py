@@ -58,19 +58,27 @@ def test_mistakes_are_told_in_a_sentence(
     assert words in capsys.readouterr().err
 
 
-def test_help_is_cheap() -> None:
-    """120 ms of CPU at most for --help, of the best of several runs; a command's own costs little more."""
-    costs = {}
-    for arguments in (("--help",), ("serviceaccount", "create", "--help"), ("version",)):
-        runs = []
-        for _ in range(5):
-            before = os.times()
-            subprocess.run([AZWI, *arguments], stdout=subprocess.DEVNULL, check=True)
-            after = os.times()
-            runs.append(after.children_user + after.children_system - before.children_user - before.children_system)
-        costs[arguments] = min(runs)
+def measure(command: list[str]) -> float:
+    """Seconds of CPU that a command takes, the best of five."""
+    runs = []
+    for _ in range(5):
+        before = os.times()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        after = os.times()
+        runs.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    return min(runs)
 
-    assert {} == {arguments: cost for arguments, cost in costs.items() if cost > 0.12}
+
+def test_help_is_cheap() -> None:
+    """120 ms of CPU at most for --help, of the best of several runs; a command's own costs little more.
+
+    On a machine so busy that Python alone takes long to start, eight of its starts, which is the same on a quiet one.
+    """
+    commands = [["--help"], ["serviceaccount", "create", "--help"], ["version"]]
+    bare = measure([sys.executable, "-I", "-c", "pass"])
+    costs = {" ".join(arguments): measure([str(AZWI), *arguments]) for arguments in commands}
+
+    assert {} == {arguments: cost for arguments, cost in costs.items() if cost > max(0.12, 8 * bare)}
 
 
 @pytest.mark.parametrize(
