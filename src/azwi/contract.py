@@ -28,6 +28,7 @@ SKIP_CONTAINERS_ANNOTATION: Final = PREFIX + "skip-containers"  # R 2.5
 INJECT_PROXY_ANNOTATION: Final = PREFIX + "inject-proxy-sidecar"  # R 2.4, D 5
 PROXY_PORT_ANNOTATION: Final = PREFIX + "proxy-sidecar-port"  # R 2.4, D 6
 PROXY_MODE_ANNOTATION: Final = PREFIX + "proxy-mode"  # D 10
+PROXY_NATIVE_ANNOTATION: Final = PREFIX + "proxy-native-sidecar"  # D 12
 PROXY_QUIT_ANNOTATION: Final = PREFIX + "proxy-quit"  # D 30
 IDENTITY_MAP_ANNOTATION: Final = PREFIX + "identity-map"  # D 26
 LEGACY_TOKEN_PATH_ANNOTATION: Final = PREFIX + "legacy-token-path"  # D 3

@@ -135,6 +135,7 @@ _ANNOTATIONS = st.fixed_dictionaries(
     optional={
         PREFIX + "inject-proxy-sidecar": st.sampled_from(["true", "no", ""]),
         PREFIX + "proxy-mode": st.sampled_from(["redirect", "environment"]),
+        PREFIX + "proxy-native-sidecar": st.sampled_from(["true", "no"]),
         PREFIX + "skip-containers": st.sampled_from(["side", "app; setup", ";"]),
         PREFIX + "legacy-token-path": st.sampled_from(["auto", "always", "never"]),
         PREFIX + "injected": st.just("{}"),

@@ -313,6 +313,7 @@ def test_words_that_switch_the_proxy_off(word: str) -> None:
         ("proxy-sidecar-port", "9" * 99, "1 to 65535"),
         ("proxy-mode", "Redirect", "redirect or environment"),
         ("proxy-quit", "maybe", "true, 1, yes, on"),
+        ("proxy-native-sidecar", "auto", "true, 1, yes, on"),
         ("identity-map", "a/b", "the name of a ConfigMap"),
         ("proxy-cpu-request", "lots", "a Kubernetes quantity"),
         ("proxy-init-memory-limit", "1 Gi", "a Kubernetes quantity"),
@@ -418,6 +419,16 @@ def test_init_containers_before_a_plain_sidecar_are_warned_about() -> None:
     assert warnings(pod, settings=PLAIN) == []
 
 
+@pytest.mark.parametrize("policy", ["Never", "OnFailure"])
+def test_a_pod_that_should_end_is_warned_about_a_plain_sidecar(policy: str) -> None:
+    """D 12: its proxy goes on, unless the Pod may end it, or it is a native one."""
+    pod = make_pod(PROXY, restartPolicy=policy)
+
+    assert warnings(pod, settings=PLAIN) == ["proxy-never-ends"]
+    assert warnings(make_pod({**PROXY, "proxy-quit": "true"}, restartPolicy=policy), settings=PLAIN) == []
+    assert warnings(pod) == []
+
+
 @pytest.mark.parametrize(
     ("account", "refused"),
     [
@@ -463,6 +474,20 @@ def test_a_plain_sidecar_is_told_how_long_it_may_drain(grace: int | None, second
     flags = [flag for flag in sidecar(mutate(pod, settings=PLAIN))["args"] if flag.startswith("--drain-seconds")]
     assert ([f"--drain-seconds={seconds}"] if seconds else []) == flags
     assert not any("drain" in flag for flag in sidecar(mutate(pod))["args"])
+
+
+@pytest.mark.parametrize(("value", "settings"), [("true", PLAIN), ("", PLAIN), ("off", SETTINGS)])
+def test_a_pod_may_choose_its_kind_of_sidecar(value: str, settings: Any) -> None:  # noqa: ANN401
+    """D 12: all that differs follows the Pod's annotation, and a second pass changes nothing."""
+    pod = make_pod({**PROXY, "proxy-native-sidecar": value}, initContainers=[{"name": "setup"}])
+    chosen = mutate(pod, settings=settings)
+    otherwise = mutate(
+        make_pod(PROXY, initContainers=[{"name": "setup"}]), settings=SETTINGS if value != "off" else PLAIN
+    )
+
+    assert chosen["spec"] == otherwise["spec"]
+    assert mutate(chosen, settings=settings) == chosen
+    assert warnings(pod, settings=settings) == (["proxy-plain-sidecar"] if value == "off" else [])
 
 
 def test_a_job_may_end_its_sidecar() -> None:

@@ -43,7 +43,7 @@ def render_proxy(
     if request.identity_map:
         flags.append(f"--identity-map={IDENTITY_MAP_PATH}")
         mounts = [*mounts, {"name": IDENTITY_MAP_VOLUME, "mountPath": IDENTITY_MAP_PATH, "readOnly": True}]
-    if request.drain_seconds and not settings.native_sidecar:
+    if request.drain_seconds and not request.native:
         flags.append(f"--drain-seconds={request.drain_seconds}")
     container: JsonObject = {
         "name": PROXY_CONTAINER,
@@ -66,7 +66,7 @@ def render_proxy(
         },
         "volumeMounts": list(mounts),
     }
-    if settings.native_sidecar:
+    if request.native:
         container["restartPolicy"] = "Always"
         container["startupProbe"] = {
             "exec": {"command": probe},

@@ -122,7 +122,7 @@ def plan_injection(pod: Pod, account: ServiceAccount, settings: Settings) -> Inj
     ]
     _plan_proxy(injection, spec, settings, intent, variables, volume_name)
     _plan_volumes(injection, seen, content, volumes, volume_name)
-    injection.warnings = intent_warnings(pod, account, settings, intent) + _audience_warnings(seen, content)
+    injection.warnings = intent_warnings(pod, account, intent) + _audience_warnings(seen, content)
     if settings.strict and any(warning.fatal for warning in injection.warnings):
         return Refusal("strict", "; ".join(warning.text for warning in injection.warnings if warning.fatal))
     injection.stamp = _plan_stamp(pod, account, settings, content, injection, seen)
@@ -242,7 +242,7 @@ def _plan_proxy(
     if PROXY_CONTAINER not in names:
         mounts = [_mount(volume_name, MOUNT_PATH)]
         proxy = render_proxy(intent.proxy, settings.proxy, for_proxy(variables), mounts)
-        (injection.init_containers if settings.proxy.native_sidecar else injection.containers).append(proxy)
+        (injection.init_containers if intent.proxy.native else injection.containers).append(proxy)
         if intent.proxy.identity_map:
             injection.volumes.append(render_identity_map(intent.proxy))
 

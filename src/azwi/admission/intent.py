@@ -81,7 +81,7 @@ def _read_skipped(annotations: Mapping[str, str]) -> frozenset[str]:
     return frozenset(name.strip() for name in text.split(";")) if text else frozenset()
 
 
-def intent_warnings(pod: Pod, account: ServiceAccount, settings: Settings, intent: Intent) -> list[AdmissionWarning]:
+def intent_warnings(pod: Pod, account: ServiceAccount, intent: Intent) -> list[AdmissionWarning]:
     """What the author should know about what was asked for (D 7)."""
     spec, annotations = pod.spec or EMPTY_SPEC, pod.annotations
     warnings = list(account.warnings)
@@ -92,7 +92,7 @@ def intent_warnings(pod: Pod, account: ServiceAccount, settings: Settings, inten
     if intent.lifetime.warning is not None:
         warnings.append(intent.lifetime.warning)
     if intent.proxy is not None:
-        warnings += proxy_warnings(intent.proxy, spec, native=settings.proxy.native_sidecar)
+        warnings += proxy_warnings(intent.proxy, spec)
     if is_windows(spec) and not declares_windows(spec):
         text = "a Windows Pod should set spec.os.name: windows, else the kubelet may fail to write the token"
         warnings.append(warn("windows-os-name", text))

@@ -99,6 +99,7 @@ class PodSpec(View):
     node_selector: dict[str, str] | None = None
     os: PodOS | None = None
     termination_grace_period_seconds: int | None = None
+    restart_policy: str | None = None
 
 
 class OwnerReference(View):

@@ -15,9 +15,11 @@ from azwi.contract import (
     DRAIN_MARGIN,
     IDENTITY_MAP_ANNOTATION,
     INJECT_PROXY_ANNOTATION,
+    PREFIX,
     PROXY_CONTAINER,
     PROXY_INIT_CONTAINER,
     PROXY_MODE_ANNOTATION,
+    PROXY_NATIVE_ANNOTATION,
     PROXY_PORT_ANNOTATION,
     PROXY_QUIT_ANNOTATION,
     RESOURCE_ANNOTATION_PREFIXES,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_PORT: Final = 65535
 FIRST_UNPRIVILEGED_PORT: Final = 1024
+ENDING: Final = ("Never", "OnFailure")  # restart policies of Pods that are done when their containers are
 QUANTITIES: Final = "a Kubernetes quantity such as 10m, 500m, 40Mi or 1Gi, or the empty string for none"
 
 _FIELDS: Final = {
@@ -51,14 +54,16 @@ class ProxyMode(StrEnum):
 class ProxyRequest:
     """A Pod that asks for the proxy, with what it asks for.
 
-    `identity_map` is the name of a ConfigMap, empty for none. `drain_seconds` is how long a plain sidecar may go on
-    after SIGTERM, which comes to it together with the application.
+    `native` is whether azwi-proxy becomes an init container with restartPolicy Always, else it is one of the Pod's
+    containers. `identity_map` is the name of a ConfigMap, empty for none. `drain_seconds` is how long a plain sidecar
+    may go on after SIGTERM, which comes to it together with the application.
     """
 
     port: int
     mode: ProxyMode
     resources: Resources
     init_resources: Resources
+    native: bool = True
     quit: bool = False
     identity_map: str = ""
     drain_seconds: int = 0
@@ -76,9 +81,10 @@ def read_proxy_request(pod: Pod, spec: PodSpec, settings: ProxySettings) -> Prox
         return refuse_annotation("inject-proxy-sidecar", INJECT_PROXY_ANNOTATION, text, BOOLEANS)
     if not wanted:
         return None
-    impossible = _impossible_place(spec)
-    if impossible is not None:
-        return impossible
+    return _impossible_place(spec) or _read_request(annotations, spec, settings)
+
+
+def _read_request(annotations: Mapping[str, str], spec: PodSpec, settings: ProxySettings) -> ProxyRequest | Refusal:
     port = _read_port(annotations)
     if isinstance(port, Refusal):
         return port
@@ -91,7 +97,10 @@ def read_proxy_request(pod: Pod, spec: PodSpec, settings: ProxySettings) -> Prox
     init_resources = read_resources(annotations, PROXY_INIT_CONTAINER, settings.init_resources)
     if isinstance(init_resources, Refusal):
         return init_resources
-    may_quit = _read_quit(annotations)
+    native = _read_boolean(annotations, PROXY_NATIVE_ANNOTATION, default=settings.native_sidecar)
+    if isinstance(native, Refusal):
+        return native
+    may_quit = _read_boolean(annotations, PROXY_QUIT_ANNOTATION, default=False)
     if isinstance(may_quit, Refusal):
         return may_quit
     identity_map = annotations.get(IDENTITY_MAP_ANNOTATION, "")
@@ -99,15 +108,15 @@ def read_proxy_request(pod: Pod, spec: PodSpec, settings: ProxySettings) -> Prox
         return refuse_annotation("identity-map", IDENTITY_MAP_ANNOTATION, identity_map, "the name of a ConfigMap")
     grace = spec.termination_grace_period_seconds
     drain = max(0, (DEFAULT_GRACE_PERIOD if grace is None else grace) - DRAIN_MARGIN)
-    return ProxyRequest(port, ProxyMode(mode), resources, init_resources, may_quit, identity_map, drain)
+    return ProxyRequest(port, ProxyMode(mode), resources, init_resources, native, may_quit, identity_map, drain)
 
 
-def _read_quit(annotations: Mapping[str, str]) -> bool | Refusal:
-    text = annotations.get(PROXY_QUIT_ANNOTATION)
-    may_quit = False if text is None else parse_boolean(text)
-    return (
-        refuse_annotation("proxy-quit", PROXY_QUIT_ANNOTATION, text or "", BOOLEANS) if may_quit is None else may_quit
-    )
+def _read_boolean(annotations: Mapping[str, str], annotation: str, *, default: bool) -> bool | Refusal:
+    text = annotations.get(annotation)
+    if text is None:
+        return default
+    value = parse_boolean(text)
+    return refuse_annotation(annotation.removeprefix(PREFIX), annotation, text, BOOLEANS) if value is None else value
 
 
 def _impossible_place(spec: PodSpec) -> Refusal | None:
@@ -164,7 +173,7 @@ def exceeds(request: str, limit: str) -> bool:
     return wanted is not None and most is not None and wanted > most
 
 
-def proxy_warnings(request: ProxyRequest, spec: PodSpec, *, native: bool) -> list[AdmissionWarning]:
+def proxy_warnings(request: ProxyRequest, spec: PodSpec) -> list[AdmissionWarning]:
     """What the author of a Pod with the proxy should know."""
     warnings = []
     if request.port < FIRST_UNPRIVILEGED_PORT:
@@ -176,10 +185,19 @@ def proxy_warnings(request: ProxyRequest, spec: PodSpec, *, native: bool) -> lis
             text = f"proxy port {request.port} is also declared by container {container.name}"
             warnings.append(warn("proxy-port-taken", text, fatal=True))
             break
-    waits = any(not is_ours(container) for container in spec.init_containers or ())
-    if waits and not native and not _has_native_proxy(spec):
+    if not request.native and not _has_native_proxy(spec):
+        warnings += _plain_warnings(request, spec)
+    return warnings
+
+
+def _plain_warnings(request: ProxyRequest, spec: PodSpec) -> list[AdmissionWarning]:
+    warnings = []
+    if any(not is_ours(container) for container in spec.init_containers or ()):
         text = "no proxy runs while init containers do: one that asks IMDS for a token will wait in vain"
         warnings.append(warn("proxy-plain-sidecar", text))
+    if spec.restart_policy in ENDING and not request.quit:
+        text = f"a plain {PROXY_CONTAINER} keeps this Pod from ending, unless annotation proxy-quit lets the Pod end it"
+        warnings.append(warn("proxy-never-ends", text))
     return warnings
 
 
