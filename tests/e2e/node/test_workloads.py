@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from orders import ENVIRONMENT, PROXY, RESTRICTED, answers, asking, first_token, pod, template, wait
+from orders import ENVIRONMENT, PLAIN_PROXY, PROXY, RESTRICTED, answers, asking, first_token, pod, template, wait
 from world import IMAGE, report
 
 from entra import manifest
@@ -137,6 +138,9 @@ IDLE = [
 ]
 
 
+TURNS = 5
+
+
 def start(world: World, name: str, made: dict[str, Any]) -> float:
     """Seconds from its creation until a Pod runs."""
     began = time.monotonic()
@@ -148,20 +152,29 @@ def start(world: World, name: str, made: dict[str, Any]) -> float:
 
 
 def test_what_the_proxy_costs(world: World) -> None:
-    """With the proxy a Pod runs hardly later than with idle containers in its place: the best of three, in turns."""
+    """With a plain sidecar a Pod runs at most 1.5 s later, with a native one as with idle containers in its place.
+
+    Means of Pods made in turns, at evenly spread moments between two looks of the kubelet.
+    """
     app = asking("app", "workload", "--every", "60")
     shapes = {
         "without": template({}, app),
-        "with": template(PROXY, app),
+        "plain": template(PLAIN_PROXY, app),
+        "native": template(PROXY, app),
         "idle": template({}, app, initContainers=IDLE),
     }
     times: dict[str, list[float]] = {shape: [] for shape in shapes}
-    for turn in range(3):
+    for turn in range(TURNS):
         for shape, made in shapes.items():
+            time.sleep(turn / TURNS)
             times[shape].append(start(world, f"{shape}-{turn}", made))
-    plain, proxy, idle = (min(times[shape]) for shape in ("without", "with", "idle"))
-    report(f"a Pod runs after {plain:.1f} s; later with the proxy: {proxy - plain:.1f} s, idle: {idle - plain:.1f} s")
-    assert proxy - idle < 1.5
+    without, plain, native, idle = (statistics.mean(taken) for taken in times.values())
+    report(
+        f"a Pod runs after {without:.1f} s; later with a proxy: plain {plain - without:.1f} s, native "
+        f"{native - without:.1f} s, idle containers like the native one {idle - without:.1f} s"
+    )
+    assert plain - without <= 1.5
+    assert native - idle <= 0.7
 
 
 @pytest.mark.parametrize("of", ["azwi-proxy", "manager"])

@@ -88,6 +88,8 @@ def missing() -> str:
         "containerd": "containerd",
         "runc": "runc",
         "iptables": "iptables",
+        "nft": "nftables",
+        "ip": "iproute2",
         "nsenter": "util-linux",
         "curl": "curl",
     }
@@ -134,8 +136,12 @@ class Node(ControlPlane):
         return self.issuer
 
     def run(self, *command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """A program of this machine, on the node."""
-        return subprocess.run([*self.enter, *command], capture_output=True, text=True, timeout=timeout, check=check)
+        """A program of this machine, on the node; what it complained about stands in the error."""
+        try:
+            return subprocess.run([*self.enter, *command], capture_output=True, text=True, timeout=timeout, check=check)
+        except subprocess.CalledProcessError as problem:
+            problem.add_note(problem.stderr)
+            raise
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Node]:

@@ -20,6 +20,7 @@ AUDIENCE = "https://vault.azure.net"
 READ = "import sys; sys.stdout.write(open('/var/run/secrets/azure/wi/token/azure-identity-token').read())"
 USE = {"azure.workload.identity/use": "true"}
 PROXY = {"azure.workload.identity/inject-proxy-sidecar": "true"}
+PLAIN_PROXY = PROXY | {"azure.workload.identity/proxy-native-sidecar": "false"}
 ENVIRONMENT = PROXY | {"azure.workload.identity/proxy-mode": "environment"}
 # What Pod Security "restricted" asks for.
 RESTRICTED = {
