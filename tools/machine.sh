@@ -10,6 +10,8 @@ if [ "${1:-}" = node ]; then
     for program in buildah containerd mmdebstrap runc; do
         command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
     done
+    command -v nft >/dev/null 2>&1 || missing="$missing nftables"
+    command -v ip >/dev/null 2>&1 || missing="$missing iproute2"
     [ -x /usr/lib/cni/bridge ] || missing="$missing containernetworking-plugins"
 fi
 [ -n "$missing" ] || exit 0
