@@ -602,6 +602,17 @@ def test_apply(lab: Lab, result: Read) -> None:
     assert before == lab.count_writes()
 
 
+def test_apply_waits_for_tokens_of_each_accounts_audience(lab: Lab, result: Read) -> None:
+    """Of one application that two entries of the file name, each with an audience of its own."""
+    path = write(
+        lab,
+        {"application": "orders", "serviceAccounts": [{"name": "a"}]},
+        {"application": "orders", "serviceAccounts": [{"name": "b"}], "audience": "api://AzureADTokenExchangeUSGov"},
+    )
+    assert 0 == lab.run("apply", "-f", path, "--wait", "--wait-timeout=5s", "-ojson")
+    assert 2 == sum(len(document["tokens"]) for document in result()["identities"])
+
+
 def test_apply_goes_on_with_the_others(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     """One identity that fails does not keep the others; the exit code tells."""
     annotations = {f"{P}client-id": "theirs"}

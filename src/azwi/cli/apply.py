@@ -69,18 +69,13 @@ async def _apply(options: SignInOptions, values: dict[str, Any]) -> int:
                 await run_all(works, progress)
                 if values["wait"]:
                     for target, work in zip(targets, works, strict=True):
-                        await work.prove(progress, _audience(target), values["wait_timeout"])
+                        await work.prove(progress, target.audience_of, values["wait_timeout"])
         finally:
             if values["output"] != "table":
                 documents = [work.document() for work in works]
                 result = {"command": "apply", "dryRun": values["dry_run"], "identities": documents}
                 print_document(result, values["output"])
     return 0
-
-
-def _audience(target: Any) -> str:  # noqa: ANN401  # a Target; its module is imported with the command
-    """The audience of the service accounts' credentials, which come first."""
-    return str(target.credentials[0].audiences[0]) if target.credentials else ""
 
 
 def _read(filename: str) -> tuple[object, str]:

@@ -53,7 +53,7 @@ async def create_account(options: SignInOptions, request: Request, phase: str) -
             if not request.dry_run:
                 await work.run(progress)
                 if request.wait and target.accounts:
-                    await work.prove(progress, request.audience, request.wait_timeout)
+                    await work.prove(progress, lambda _: request.audience, request.wait_timeout)
         finally:
             _print(work, request, "serviceaccount create")
     return 0

@@ -16,7 +16,7 @@ from azwi.identity.plan import plan_create
 from azwi.identity.report import target_document
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from azwi.cli.output import Progress
     from azwi.cli.session import Session
@@ -53,8 +53,8 @@ class Work:
             self.done.append(done)
             progress.done(done)
 
-    async def prove(self, progress: Progress, audience: str, seconds: int) -> None:
-        """Exchange a token of each service account, until that works."""
+    async def prove(self, progress: Progress, audience_of: Callable[[AccountOrder], str], seconds: int) -> None:
+        """Exchange a token of each service account, of its audience, until that works."""
         client_id = self.execution.identity.client_id
         for account in self.accounts:
             progress.start(f"waiting for an access token for {account.title}")
@@ -62,7 +62,7 @@ class Work:
                 proof = await prove(
                     self._session.services,
                     account,
-                    audience,
+                    audience_of(account),
                     lambda assertion: self._session.exchange(client_id, assertion),
                     seconds,
                 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from azwi.contract import DEFAULT_AUDIENCE, DEFAULT_EXPIRATION
 from azwi.errors import AzwiError
+from azwi.identity.names import subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,6 +142,11 @@ class Target:
     roles: tuple[RoleOrder, ...] = ()
     phases: frozenset[Phase] = field(default_factory=lambda: frozenset(Phase))
     overwrite: bool = False
+
+    def audience_of(self, account: AccountOrder) -> str:
+        """The audience of the credential that trusts a service account; the default where none does."""
+        subject = subject_of(account.namespace, account.name)
+        return next((one.audiences[0] for one in self.credentials if one.subject == subject), DEFAULT_AUDIENCE)
 
 
 @dataclass(frozen=True, slots=True)
