@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 BASE = "https://service.example"
+CONTEXT = ssl.create_default_context()  # takes longer than a test
 IDENTITY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i"
 CREDENTIAL = FederatedCredential("n", "https://issuer", "system:serviceaccount:a:b", ("aud",))
 
@@ -63,7 +64,7 @@ def ask(call: str, document: object, status: int = 200) -> Any:  # noqa: ANN401
 
     async def main() -> Any:  # noqa: ANN401
         transport = httpx2.MockTransport(lambda _: httpx2.Response(status, json=document))
-        async with open_http(ssl.create_default_context(), hosts_of(BASE), transport) as http:
+        async with open_http(CONTEXT, hosts_of(BASE), transport) as http:
             patience = Patience(lambda: 0.0, asyncio.sleep, lambda: 0.0)
             return await CALLS[call](RestClient("The service", BASE, http, Everybody(), patience))
 

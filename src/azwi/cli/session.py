@@ -17,7 +17,7 @@ from azwi.entra.azurecli import home_folder, selected_subscription
 from azwi.entra.clouds import STACK_CLOUD, Cloud, find_cloud, parse_authority_host, parse_stack_cloud
 from azwi.entra.graph import Graph
 from azwi.entra.rest import RestClient, hosts_of, open_http, trust
-from azwi.entra.signin import METHODS, Credentials, EntraHttp, exchange, metadata_hosts, sign_in
+from azwi.entra.signin import METHODS, PAUSES, Credentials, EntraHttp, exchange, metadata_hosts, sign_in
 from azwi.errors import ClusterError, ConfigurationError
 from azwi.identity.model import OrderError
 from azwi.identity.services import Services
@@ -225,10 +225,11 @@ async def open_session(options: SignInOptions, plan: SignInPlan) -> AsyncIterato
         tenant = plan.tenant_id or await discover_tenant(http, cloud.resource_manager, plan.subscription_id)
         managed = plan.credentials.method == "managed_identity"
         allowed = hosts_of(cloud.authority_host) | (metadata_hosts(environment) if managed else frozenset())
-        entra = EntraHttp(context, allowed)
+        patient, entra = EntraHttp(context, allowed, pauses=PAUSES), EntraHttp(context, allowed)
+        stack.callback(patient.close)
         stack.callback(entra.close)
         cache: dict[str, object] = {}
-        who = sign_in(plan.credentials, cloud.authority_host, tenant, entra, cache)
+        who = sign_in(plan.credentials, cloud.authority_host, tenant, patient, cache)
         services = Services(
             graph=Graph(RestClient("Microsoft Graph", cloud.graph, http, who)),
             resource_manager=ResourceManager(RestClient(SERVICE, cloud.resource_manager, http, who)),

@@ -31,7 +31,7 @@ TIMEOUT: Final = 30.0  # seconds for each step of a request
 MAX_ANSWER_BYTES: Final = 16 << 20
 _MAX_PAGES: Final = 1000
 _HTTPS_PORT: Final = 443
-_PASSING: Final = frozenset({429, 500, 502, 503, 504})
+PASSING: Final = frozenset({429, 500, 502, 503, 504})
 _REPEATABLE: Final = frozenset({"GET", "PUT", "DELETE", "PATCH", "HEAD"})
 _SILENT: Final = frozenset({"DELETE", "PATCH"})  # whose answers may have no body
 
@@ -281,7 +281,7 @@ async def send_patiently(
             answer = await http.send(request)
         except httpx2.HTTPError as problem:
             return Refusal(service, described, None, message=str(problem) or type(problem).__name__)
-        if answer.status_code in _PASSING:
+        if answer.status_code in PASSING:
             retry_after = _retry_after(answer.headers)
             return read_refusal(service, described, answer.status_code, _read(answer.content), {}, retry_after)
         return Reply(answer.status_code, answer, answer.headers)

@@ -20,15 +20,16 @@ from msal.exceptions import MsalServiceError
 
 from azwi.contract import TOKEN_FILE_VARIABLE
 from azwi.entra.azurecli import AzureCli
-from azwi.entra.faults import EntraFault, unavailable
-from azwi.entra.rest import TIMEOUT, hosts_of, refuse_others
+from azwi.entra.faults import EntraFault, parse_retry_after, unavailable
+from azwi.entra.rest import PASSING, TIMEOUT, hosts_of, refuse_others
 from azwi.entra.tokens import AccessToken, read_answer
 from azwi.errors import ConfigurationError, EntraError
+from azwi.log import logger
 from azwi.version import user_agent
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from azwi.entra.rest import SignedIn
 
@@ -44,6 +45,10 @@ METHODS: Final[tuple[Method, ...]] = (
 _METADATA_HOSTS: Final = frozenset({"169.254.169.254"})
 _METADATA_VARIABLES: Final = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT", "IMDS_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
 _OK: Final = 200
+PAUSES: Final = (0.5, 1.0, 2.0)  # seconds between attempts to sign in
+MAX_PAUSE: Final = 30.0  # seconds that Retry-After is heeded for
+
+log = logger("azwi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +95,20 @@ class EntraHttp:
         context: Whom to trust.
         hosts: The only ones that are asked.
         transport: Another way than the network, for tests.
+        pauses: Seconds after which to ask again, where that may help; none: whoever asks does that.
+        sleep: Waits.
     """
 
     def __init__(
-        self, context: ssl.SSLContext, hosts: frozenset[str], transport: httpx2.BaseTransport | None = None
+        self,
+        context: ssl.SSLContext,
+        hosts: frozenset[str],
+        transport: httpx2.BaseTransport | None = None,
+        pauses: Sequence[float] = (),
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._pauses = pauses
+        self._sleep = sleep
         self._http = httpx2.Client(
             verify=context,
             timeout=TIMEOUT,
@@ -108,7 +122,7 @@ class EntraHttp:
         self, url: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None, **_: object
     ) -> _Answer:
         """The answer to a GET."""
-        return _answer(self._http.get(url, params=params or None, headers=_given(headers)))
+        return self._persist(lambda: self._http.get(url, params=params or None, headers=_given(headers)))
 
     def post(
         self,
@@ -121,11 +135,27 @@ class EntraHttp:
         """The answer to a form."""
         # An assertion that MSAL has signed is bytes.
         form = {name: value.decode() if isinstance(value, bytes) else value for name, value in (data or {}).items()}
-        return _answer(self._http.post(url, params=params or None, data=form, headers=_given(headers)))
+        return self._persist(lambda: self._http.post(url, params=params or None, data=form, headers=_given(headers)))
 
     def close(self) -> None:
         """Close its connections."""
         self._http.close()
+
+    def _persist(self, send: Callable[[], httpx2.Response]) -> _Answer:
+        """The answer to a request, which may be sent again: asking for a token twice does no more than once."""
+        for pause in self._pauses:
+            try:
+                answer = send()
+            except (httpx2.NetworkError, httpx2.RemoteProtocolError) as problem:  # no time-out: that was waiting enough
+                log.info("asked again later", extra={"fields": {"problem": str(problem), "delay": pause}})
+                self._sleep(pause)
+                continue
+            if answer.status_code not in PASSING:
+                return _answer(answer)
+            delay = max(pause, min(parse_retry_after(answer.headers.get("retry-after")) or 0, MAX_PAUSE))
+            log.info("asked again later", extra={"fields": {"status": answer.status_code, "delay": delay}})
+            self._sleep(delay)
+        return _answer(send())
 
 
 def _given(headers: Mapping[str, str] | None) -> dict[str, str]:
