@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from cluster_standin import running_cluster
 from identity_lab import GROUP, STATE, TENANT, Lab, at_once, results
 
 from azwi.emulator.client import EmulatorClient, emulate
+from azwi.local.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,10 +50,7 @@ def running_proxy(lab: Lab, token: str) -> Iterator[str]:
     """The real azwi-proxy of a Pod that has this service account token; its address."""
     token_file = lab.folder / "token"
     token_file.write_text(token)
-    with socket.socket() as free, socket.socket() as other:
-        free.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        port, metrics = free.getsockname()[1], other.getsockname()[1]
+    port, metrics = free_port(), free_port()
     annotations = lab.cluster.annotations("shop", "orders")
     environment = {
         "PATH": os.environ["PATH"],

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-from tests.proxy.proxy_process import free_port
 
+from azwi.local.processes import free_port
 from azwi.proxy.imds import Answer, Forward, Request, StreamedAnswer
 from azwi.proxy.passthrough import LOOP_HEADER, MAX_ANSWER_BYTES, UnusableError, Upstream
 from azwi.proxy.server import HttpServer

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.proxy.entra_standin import Reply
-from tests.proxy.proxy_process import PROGRAM, free_port
+from tests.proxy.proxy_process import PROGRAM
 
+from azwi.local.processes import free_port
 from azwi.proxy.imds import Answer
 from azwi.proxy.life import Life, Listener
 from azwi.proxy.main import main

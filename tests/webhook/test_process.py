@@ -21,6 +21,7 @@ import pytest
 import trustme
 from cryptography import x509
 
+from azwi.local.processes import free_port
 from azwi.webhook.life import DRAIN
 
 if TYPE_CHECKING:
@@ -70,12 +71,6 @@ def wait_until(look: Callable[[], Any], what: str) -> Any:  # noqa: ANN401
     raise AssertionError(what)
 
 
-def free_ports() -> tuple[int, int]:
-    """Two ports that nobody listens on now."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as one, closing(socket.create_server(("127.0.0.1", 0))) as two:
-        return one.getsockname()[1], two.getsockname()[1]
-
-
 class Webhook:
     """A running webhook with its files."""
 
@@ -85,11 +80,7 @@ class Webhook:
         self.serial = write_certificate(folder)
         self.accounts = folder / "accounts.json"
         self.accounts.write_text(account(CLIENT))
-        with (
-            closing(socket.create_server(("127.0.0.1", 0))) as one,
-            closing(socket.create_server(("127.0.0.1", 0))) as two,
-        ):
-            self.health, self.metrics = one.getsockname()[1], two.getsockname()[1]
+        self.health, self.metrics = free_port(), free_port()
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [

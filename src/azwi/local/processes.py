@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,6 +26,9 @@ START_DEADLINE: Final = 15.0  # seconds
 STOP_DEADLINE: Final = 5.0  # seconds until a program that does not end is killed
 _POLL: Final = 0.02
 _LAST_STREAM: Final = 2  # standard error
+# Below those that Linux gives to outgoing connections (ip_local_port_range), any of which could be taken in between.
+_PORTS: Final = range(11000, 30000)
+_CHOICE: Final = random.SystemRandom()  # whatever seed the processes of a test run share
 _TAIL: Final = 5  # lines of a failed program's output that are shown
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -171,11 +175,15 @@ def find_program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on now, and that nobody is likely to take before a program does."""
+    while True:
+        port = _CHOICE.choice(_PORTS)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def base_environment() -> dict[str, str]:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 import trustme
-from controlplane import BUILD, ControlPlane, free_port
+from controlplane import BUILD, ControlPlane
 from kube import Cluster
 
 from azwi.contract import ANNOTATED_NAMESPACE_LABEL, ANNOTATED_WEBHOOK_PATH, WEBHOOK_PATH
+from azwi.local.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

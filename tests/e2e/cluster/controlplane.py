@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,18 +14,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from kube import Cluster, render_config
 
+from azwi.local.processes import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 BUILD = Path(__file__).parents[1] / "kubernetes" / "build.sh"
-
-
-def free_port() -> int:
-    """A port of loopback."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class ControlPlane(Cluster):

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from controlplane import free_port
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -22,6 +21,7 @@ from cryptography.x509.oid import NameOID
 from load import pod_load
 from relay import service
 
+from azwi.local.processes import free_port
 from conftest import CLIENT, account, configuration, pod, started_webhook, variables, wait_until
 
 if TYPE_CHECKING:
