@@ -1,7 +1,8 @@
 """Log lines: JSON for machines or text for people; the one place that knows what must never be logged.
 
 Event messages are constant sentences; what varies goes into fields: `log.info("token served", extra={"fields":
-{...}})`. Never logged: request and response bodies, Pods, tokens, assertions, keys.
+{...}})`. Never logged: request and response bodies, Pods, tokens, assertions, keys, nor an exception's message, unless
+it is one of ours.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import traceback
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 import msgspec
+
+from azwi.errors import AzwiError
 
 # R 3: the levels of `--log-level`; trace and all are the reference's words for the most detail.
 LEVELS = {
@@ -34,6 +38,7 @@ _SECRET_FIELD = re.compile(
 _JWT = re.compile(r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*")
 _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL)
 _REDACTED = "[redacted]"
+_MAX_CHAIN = 10  # exceptions that are told of a chain, which may be a circle
 
 
 def redact(text: str) -> str:
@@ -58,7 +63,24 @@ def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class JsonFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Exceptions by where they came from and what they are; quoted are our own sentences only.
+
+    The message of any other may hold the value that it is about, such as a variable of a Pod.
+    """
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802  # as logging has them
+        """The exceptions of a chain, the first one first."""
+        problem: BaseException | None = ei[1]
+        told: list[str] = []
+        while problem is not None and len(told) < _MAX_CHAIN:
+            said = f": {problem}" if isinstance(problem, AzwiError) else ""
+            told.append(f"{''.join(traceback.format_tb(problem.__traceback__))}{type(problem).__qualname__}{said}")
+            problem = problem.__cause__ or (None if problem.__suppress_context__ else problem.__context__)
+        return redact("\n".join(reversed(told)))
+
+
+class JsonFormatter(_Formatter):
     """One JSON object a line: time, level, component, message, then the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -71,18 +93,18 @@ class JsonFormatter(logging.Formatter):
             **_safe_fields(record),
         }
         if record.exc_info:
-            line["exception"] = redact(self.formatException(record.exc_info))
+            line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()
 
 
-class TextFormatter(logging.Formatter):
+class TextFormatter(_Formatter):
     """One line for people: time, level, message, then the fields as name=value."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line for one record, redacted."""
         fields = "".join(f" {name}={value}" for name, value in _safe_fields(record).items())
         line = f"{_time(record)} {record.levelname:<7} {redact(record.getMessage())}{fields}"
-        return f"{line}\n{redact(self.formatException(record.exc_info))}" if record.exc_info else line
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 def configure(level: str, *, text: bool = False, stream: TextIO | None = None) -> None:

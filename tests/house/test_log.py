@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from azwi import log
+from azwi.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +72,26 @@ def test_no_token_or_key_is_written(secret: str, text: bool) -> None:  # noqa: F
     for part in ("eyJzdWIi", "MIIE"):
         assert part not in output + stream.getvalue()
     assert "[redacted]" in output
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_an_exception_tells_where_and_what_but_quotes_nobodys_data(text: bool) -> None:  # noqa: FBT001
+    """Python's messages hold the value that a defect stumbled over; only our own sentences are known to hold none."""
+    stream, data = io.StringIO(), "hunter2"
+    log.configure("info", text=text, stream=stream)
+    try:
+        try:
+            int(data)
+        except ValueError as problem:
+            raise ConfigurationError("the sentence") from problem
+    except ConfigurationError:
+        log.logger("test").exception("failed")
+
+    output = stream.getvalue()
+    assert data not in output
+    for told in ("ValueError", "ConfigurationError: the sentence", "test_log.py", "in test_an_exception_tells"):
+        assert told in output
+    assert output.index("ValueError") < output.index("ConfigurationError: the")
 
 
 @pytest.mark.parametrize(
