@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from azwi.admission.serviceaccount import read_service_account
 from azwi.admission.settings import Settings
 from azwi.webhook.mutation import Answer, answer_review
-from vectors import Known, apply
+from vectors import Known, apply, containers
 
 JsonObject = dict[str, Any]
 
@@ -22,6 +22,10 @@ SETTINGS = Settings(tenant_id=TENANT, authority_host="https://login.microsoftonl
 PLAIN = replace(SETTINGS, proxy=replace(SETTINGS.proxy, native_sidecar=False))
 MOUNT = "/var/run/secrets/azure/wi"
 VOLUME = "azure-workload-identity-reserved-token"
+PROXY = {"inject-proxy-sidecar": "true"}
+LEGACY = "/var/run/secrets/azure/tokens"
+HASHED = "azure-workload-identity-reserved-5ea618a82d38c4b9d0322273f1b4b2"
+GUID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 
 
 def make_pod(annotations: dict[str, str] | None = None, container: JsonObject | None = None, **spec: Any) -> JsonObject:  # noqa: ANN401  # any field of a spec
@@ -35,6 +39,26 @@ def make_pod(annotations: dict[str, str] | None = None, container: JsonObject | 
         "metadata": metadata,
         "spec": {"serviceAccountName": "sa", "containers": [{"name": "app", **(container or {})}], **spec},
     }
+
+
+def token_volume(name: str, path: str = "token/azure-identity-token", **token: Any) -> JsonObject:  # noqa: ANN401
+    """A projected volume with a service account token."""
+    return {"name": name, "projected": {"sources": [{"serviceAccountToken": {"path": path, **token}}]}}
+
+
+def mounted(volume: str, path: str, **more: Any) -> JsonObject:  # noqa: ANN401
+    """A container that mounts a volume."""
+    return {"volumeMounts": [{"name": volume, "mountPath": path, **more}]}
+
+
+def app(pod: JsonObject) -> JsonObject:
+    """The container `app`."""
+    return next(container for _, container in containers(pod) if container["name"] == "app")
+
+
+def names(pod: JsonObject, kind: str) -> list[str]:
+    """The containers of a list, in order."""
+    return [container["name"] for container in pod["spec"].get(kind) or ()]
 
 
 def review(pod: JsonObject, account: dict[str, str] | None = None, settings: Settings = SETTINGS) -> Answer:
