@@ -10,14 +10,13 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError, Resour
 from azure.identity import ClientSecretCredential
 from azure.mgmt.authorization import AuthorizationManagementClient
 from azure.mgmt.msi import ManagedServiceIdentityClient
-from identity_lab import GROUP, OPERATOR, SECRET, SUBSCRIPTION, TENANT
+from identity_lab import GROUP, IDENTITY, OPERATOR, SECRET, SUBSCRIPTION, TENANT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from identity_lab import Lab
 
-IDENTITY = ("--identity-name=orders", "--resource-group=shop")
 TRUST = {"issuer": "https://i.example", "subject": "s", "audiences": ["a"]}
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from identity_lab import GROUP, SUBSCRIPTION
+from identity_lab import GROUP, NAME, NO_ROLE, SUBSCRIPTION
 
 if TYPE_CHECKING:
     from identity_lab import Lab
-
-NAME = "--aad-application-name=orders"
-NO_ROLE = "--skip-phases=role-assignment"
 
 
 def test_an_issuer_that_graph_refuses_is_told(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

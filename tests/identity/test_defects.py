@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from identity_lab import GROUP, TENANT, results
+from identity_lab import GROUP, NAME, NO_ROLE, TENANT, results
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from identity_lab import Lab
 
 ROLE = ("--azure-role=Reader", f"--azure-scope={GROUP}")
-NAME = "--aad-application-name=orders"
-NO_ROLE = "--skip-phases=role-assignment"
 
 
 def test_15_a_role_assignment_that_fails_fails(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ import jwt
 import pytest
 import yaml
 from cluster_standin import running_cluster
-from identity_lab import GROUP, STATE, TENANT, Lab, at_once, results
+from identity_lab import GROUP, IDENTITY, STATE, TENANT, Lab, at_once, results
 
 from azwi.emulator.client import EmulatorClient, emulate
 from azwi.local.processes import free_port
@@ -28,7 +28,6 @@ pytestmark = pytest.mark.programs
 PROXY = Path(sys.executable).with_name("azwi-proxy")
 AUDIENCE = "api://AzureADTokenExchange"
 APPLICATION = ("--aad-application-name=orders",)
-IDENTITY = ("--identity-name=orders", "--resource-group=shop")
 
 
 @pytest.fixture

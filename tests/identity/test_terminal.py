@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from identity_lab import NAME, NO_ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from identity_lab import Lab
 
 AZWI = Path(sys.executable).with_name("azwi")
-NAME = "--aad-application-name=orders"
-NO_ROLE = "--skip-phases=role-assignment"
 
 
 def on_terminal(

@@ -24,6 +24,12 @@ OPERATOR = "55555555-5555-5555-5555-555555555555"
 SUBSCRIPTION = "44444444-4444-4444-4444-444444444444"
 SECRET = "s3cret-of-the-operator"  # noqa: S105  # a mark
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/shop"
+# What most command lines hold.
+NAME = "--aad-application-name=orders"
+IDENTITY = ("--identity-name=orders", "--resource-group=shop")
+NO_ROLE = "--skip-phases=role-assignment"
+ASSIGNMENT = "--role-assignment-id=/providers/Microsoft.Authorization/roleAssignments/x"
+P = "azure.workload.identity/"
 STATE = {
     "tenants": [
         {
