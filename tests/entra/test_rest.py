@@ -12,8 +12,9 @@ import pytest
 from azwi.entra.arm import ResourceManager
 from azwi.entra.federation import FederatedCredential
 from azwi.entra.graph import Graph
+from azwi.entra.hosts import hosts_of, open_http
 from azwi.entra.refusals import ServiceError
-from azwi.entra.rest import Patience, RestClient, hosts_of, open_http
+from azwi.entra.rest import Patience, RestClient
 from azwi.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from azwi.entra.arm import ResourceManager, discover_tenant
 from azwi.entra.clouds import CHINA, GERMAN, PUBLIC, US_GOVERNMENT, Cloud
 from azwi.entra.federation import FederatedCredential
 from azwi.entra.graph import Graph
-from azwi.entra.rest import RestClient, hosts_of, open_http
+from azwi.entra.hosts import hosts_of, open_http
+from azwi.entra.rest import RestClient
 from azwi.entra.signin import PAUSES, Credentials, EntraHttp, exchange, sign_in
 from azwi.errors import AzwiError, EntraError
 

@@ -16,7 +16,8 @@ from azwi.entra.arm import SERVICE, ResourceManager, discover_tenant
 from azwi.entra.azurecli import home_folder, selected_subscription
 from azwi.entra.clouds import STACK_CLOUD, Cloud, find_cloud, parse_authority_host, parse_stack_cloud
 from azwi.entra.graph import Graph
-from azwi.entra.rest import RestClient, hosts_of, open_http, trust
+from azwi.entra.hosts import hosts_of, open_http, trust
+from azwi.entra.rest import RestClient
 from azwi.entra.signin import METHODS, PAUSES, Credentials, EntraHttp, exchange, metadata_hosts, sign_in
 from azwi.errors import ClusterError, ConfigurationError
 from azwi.identity.model import OrderError

@@ -16,21 +16,18 @@ from urllib.parse import urlsplit
 import httpx2
 
 from azwi.entra.faults import MAX_RETRY_AFTER, parse_retry_after
+from azwi.entra.hosts import is_below
 from azwi.entra.members import MissingMemberError, objects, text
 from azwi.entra.refusals import Refusal, ServiceError, decide_delay, read_refusal
-from azwi.entra.trust import make_ssl_context
-from azwi.errors import ConfigurationError, EntraError
+from azwi.errors import ConfigurationError
 from azwi.log import logger
 from azwi.version import user_agent
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-TIMEOUT: Final = 30.0  # seconds for each step of a request
 MAX_ANSWER_BYTES: Final = 16 << 20
 _MAX_PAGES: Final = 1000
-_HTTPS_PORT: Final = 443
 PASSING: Final = frozenset({429, 500, 502, 503, 504})
 _REPEATABLE: Final = frozenset({"GET", "PUT", "DELETE", "PATCH", "HEAD"})
 _SILENT: Final = frozenset({"DELETE", "PATCH"})  # whose answers may have no body
@@ -80,50 +77,6 @@ class Patience:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     spread: Callable[[], float] = field(default=lambda: random.uniform(0.5, 1.0))  # noqa: S311  # no secret
-
-
-def trust(ca_file: str) -> ssl.SSLContext:
-    """The certificates to trust: a file's, or OpenSSL's own, which SSL_CERT_FILE names.
-
-    Raises:
-        ConfigurationError: The file holds none.
-    """
-    try:
-        return make_ssl_context(ca_file)
-    except ConfigurationError as problem:
-        raise ConfigurationError(f"--ca-file {ca_file} holds no certificates", hint=problem.hint) from problem
-
-
-def refuse_others(hosts: frozenset[str]) -> Callable[[httpx2.Request], None]:
-    """A check for every request: no host but these is ever asked, whatever an answer points to.
-
-    Raises:
-        EntraError: From the check, for any other host.
-    """
-
-    def check(request: httpx2.Request) -> None:
-        if request.url.host not in hosts:
-            raise EntraError(
-                f"{request.url.host} is no host of this cloud, so it is not asked",
-                hint=f"hosts of this cloud are {', '.join(sorted(hosts))}",
-            )
-
-    return check
-
-
-def hosts_of(*addresses: str) -> frozenset[str]:
-    """The host names in addresses; empty ones have none."""
-    return frozenset(urlsplit(address).hostname or "" for address in addresses if address)
-
-
-def _is_below(address: str, base: str) -> bool:
-    """Whether an address has the same scheme, host and port as another, and a path below its path."""
-    try:
-        url, above = httpx2.URL(address), httpx2.URL(base)
-    except httpx2.InvalidURL:
-        return False
-    origins = {(one.scheme, one.host, one.port or _HTTPS_PORT) for one in (url, above)}
-    return len(origins) == 1 and not url.userinfo and url.path.startswith(above.path.rstrip("/") + "/")
 
 
 class RestClient:
@@ -216,7 +169,7 @@ class RestClient:
             )
         if path.startswith("/"):
             return self.base_url + path
-        if not _is_below(path, self.base_url):
+        if not is_below(path, self.base_url):
             raise ServiceError(Refusal(self._service, "a next page", None, message=f"it points to {path[:200]!r}"))
         return path
 
@@ -291,24 +244,6 @@ async def send_patiently(
         raise ServiceError(reply)
     found: httpx2.Response = reply.document
     return found
-
-
-def open_http(
-    context: ssl.SSLContext, hosts: frozenset[str], transport: httpx2.AsyncBaseTransport | None = None
-) -> httpx2.AsyncClient:
-    """A client for these hosts and no other, to be closed by whoever asked for it; honours HTTPS_PROXY."""
-    check = refuse_others(hosts)
-
-    async def hook(request: httpx2.Request) -> None:  # httpx2 awaits it
-        check(request)
-
-    return httpx2.AsyncClient(
-        verify=context,
-        timeout=TIMEOUT,
-        follow_redirects=False,
-        transport=transport,
-        event_hooks={"request": [hook]},
-    )
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

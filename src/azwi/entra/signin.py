@@ -21,7 +21,8 @@ from msal.exceptions import MsalServiceError
 from azwi.contract import TOKEN_FILE_VARIABLE
 from azwi.entra.azurecli import AzureCli
 from azwi.entra.faults import EntraFault, parse_retry_after, unavailable
-from azwi.entra.rest import PASSING, TIMEOUT, hosts_of, refuse_others
+from azwi.entra.hosts import TIMEOUT, hosts_of, refuse_others
+from azwi.entra.rest import PASSING
 from azwi.entra.tokens import AccessToken, read_answer
 from azwi.errors import ConfigurationError, EntraError
 from azwi.log import logger
