@@ -32,7 +32,7 @@ _COMMANDS: Final = {
 _INTERRUPTED: Final = 130  # as shells have it: 128 and the number of SIGINT
 _ALIASES: Final = {"sa": "serviceaccount"}
 # Where every mistake ends with 1, as in the reference; elsewhere one on the command line ends with 2.
-_REFERENCE: Final = frozenset({"apply", "completion", "credential", "serviceaccount", "sa", "version"})
+_REFERENCE: Final = frozenset({"azwi", "apply", "completion", "credential", "serviceaccount", "sa", "version"})
 
 
 class _LazyGroup(click.Group):
