@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,6 +41,8 @@ def apply(ctx: click.Context, /, **values: Any) -> int:  # noqa: ANN401
       azwi apply -f identities.yaml --dry-run
       azwi apply -f identities.yaml --yes --wait -o json
     """
+    import asyncio  # noqa: PLC0415
+
     return asyncio.run(_apply(sign_in_options(ctx), values))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -123,6 +122,8 @@ def sync(ctx: click.Context, /, **values: Any) -> int:  # noqa: ANN401
 
 
 def _run(ctx: click.Context, verb: str, values: dict[str, Any]) -> int:
+    import asyncio  # noqa: PLC0415
+
     from azwi.cli import trust  # noqa: PLC0415
 
     verbs = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -239,18 +238,24 @@ def show(ctx: click.Context, /, **values: Any) -> int:  # noqa: ANN401
     Example:
       azwi serviceaccount show --service-account-name orders --service-account-namespace shop -o json
     """
+    import asyncio  # noqa: PLC0415
+
     from azwi.cli.show import show_account  # noqa: PLC0415
 
     return asyncio.run(show_account(sign_in_options(ctx), Request(**values)))
 
 
 def _create(ctx: click.Context, request: Request, phase: str) -> int:
+    import asyncio  # noqa: PLC0415
+
     from azwi.cli.creation import create_account  # noqa: PLC0415
 
     return asyncio.run(create_account(sign_in_options(ctx), request, phase))
 
 
 def _delete(ctx: click.Context, request: Request, phase: str) -> int:
+    import asyncio  # noqa: PLC0415
+
     from azwi.cli.creation import delete_account  # noqa: PLC0415
 
     return asyncio.run(delete_account(sign_in_options(ctx), request, phase))
