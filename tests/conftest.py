@@ -6,7 +6,9 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("azwi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Properties are tried with 50 examples in `make test`, and with ten times as many in `make programs`.
+for profile, examples in (("azwi", 50), ("thorough", 500)):
+    settings.register_profile(profile, max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("azwi")
 
 # What a shell starts in the background ignores Ctrl-C, and so would every program that is started from here.

@@ -6,14 +6,13 @@ import json
 from collections import Counter
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pods import PLAIN, SETTINGS, JsonObject, pods, review
 
 from azwi.webhook.mutation import answer_review
 from vectors import Known, apply, authors_part, containers, preserved
 
-EXAMPLES = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 MODES = st.sampled_from([SETTINGS, PLAIN])
 
 
@@ -29,7 +28,6 @@ def duplicates(names: list[str]) -> set[str]:
 
 
 @given(pods(), MODES)
-@EXAMPLES
 def test_nothing_is_lost(pod: JsonObject, mode: Any) -> None:  # noqa: ANN401
     """Whatever stood in the Pod, known or not, at any level, stands in it afterwards, in the same order."""
     after = let_in(pod, mode)
@@ -38,7 +36,6 @@ def test_nothing_is_lost(pod: JsonObject, mode: Any) -> None:  # noqa: ANN401
 
 
 @given(pods(), MODES)
-@EXAMPLES
 def test_a_second_pass_changes_nothing(pod: JsonObject, mode: Any) -> None:  # noqa: ANN401
     """The answer about a Pod that has been injected has no patch."""
     after = let_in(pod, mode)
@@ -47,7 +44,6 @@ def test_a_second_pass_changes_nothing(pod: JsonObject, mode: Any) -> None:  # n
 
 
 @given(pods(), MODES, st.sampled_from(["name", "generateName"]))
-@EXAMPLES
 def test_after_a_change_by_another_webhook_the_pod_is_valid(pod: JsonObject, mode: Any, member: str) -> None:  # noqa: ANN401
     """Renamed, with a mode on the volume and one more container in front: nothing of ours comes twice."""
     once = let_in(pod, mode)
@@ -72,7 +68,6 @@ def test_after_a_change_by_another_webhook_the_pod_is_valid(pod: JsonObject, mod
 
 
 @given(pods(), MODES)
-@EXAMPLES
 def test_warnings_are_short_lines(pod: JsonObject, mode: Any) -> None:  # noqa: ANN401
     """A warning is one printable line of at most 120 characters."""
     for warning in json.loads(review(pod, settings=mode).body)["response"].get("warnings", []):
@@ -84,7 +79,6 @@ def test_warnings_are_short_lines(pod: JsonObject, mode: Any) -> None:  # noqa: 
     st.binary(max_size=60)
     | st.recursive(st.none() | st.text(max_size=4), st.lists).map(lambda x: json.dumps(x).encode())
 )
-@EXAMPLES
 def test_any_bytes_get_an_answer(body: bytes) -> None:
     """Whatever is posted, the answer is one that the API server understands, and nothing is let in."""
     answered = json.loads(answer_review(body, Known(), SETTINGS).body)
@@ -94,7 +88,6 @@ def test_any_bytes_get_an_answer(body: bytes) -> None:
 
 
 @given(pods(), st.data())
-@EXAMPLES
 def test_wrong_types_get_an_answer(pod: JsonObject, data: st.DataObject) -> None:
     """A Pod in which any value is replaced by one of another type is let in or refused, and never fails."""
     places = [pod]

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from azwi.emulator import exchange
@@ -148,7 +148,6 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40)
 @given(header=JSON, payload=JSON, signature=st.text(max_size=8))
 def test_no_assertion_is_an_exception(header: object, payload: object, signature: str) -> None:
     """Whatever stands in an assertion, it is readable or it is not."""
@@ -156,7 +155,6 @@ def test_no_assertion_is_an_exception(header: object, payload: object, signature
     assert isinstance(read_unverified(".".join([*parts, signature])), UnverifiedAssertion | None)
 
 
-@settings(max_examples=40)
 @given(body=st.binary(max_size=200))
 def test_no_form_is_an_exception(body: bytes) -> None:
     """Whatever is posted as a form, it has parameters or is refused."""

@@ -307,7 +307,7 @@ def test_the_old_authority_goes_when_its_leaf_has_expired() -> None:
 EVENTS = ["step", "step", "step", "new leader", "wait", "wait", "emptied", "put back", "put by somebody"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=settings().max_examples // 2)  # each is a history of its own
 @given(st.lists(st.sampled_from(EVENTS), max_size=20), st.sampled_from(["old", "the reference", "young"]))
 def test_no_api_server_meets_a_stranger(happens: list[str], first: str) -> None:
     """Whatever order steps, waits, new leaders and hands on the Secret come in: old bundles trust what is served."""
